@@ -1,0 +1,1 @@
+//! The fake network: hosts, traffic, consumers, oracle

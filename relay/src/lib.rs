@@ -1,0 +1,1 @@
+//! Out: fan-out, APIs, wiring; the binary

@@ -1,0 +1,1 @@
+//! Order and keep: sequencer, log, on-disk format

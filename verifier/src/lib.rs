@@ -1,0 +1,1 @@
+//! Check: identity, signature, MST inversion, account state
