@@ -1,1 +1,28 @@
-//! In: one subscription per upstream host
+//! The first stage: one subscription per upstream host, within one budget of bytes.
+//!
+//! In: hosts with the cursors where their streams go on; a guarded dialer.
+//! Out: [`Inbound`] events with chained tickets; [`Report`]s of hosts' states, resets, gaps, drops.
+//! Upholds: I4 (a host's events in its order), I7, I10 (a slow host costs its own share), I13.
+//! Knows nothing of: accounts, storage, our own seq.
+
+pub mod admission;
+mod backoff;
+mod budget;
+pub mod crawler;
+pub mod dial;
+mod handshake;
+pub mod inbound;
+pub mod limits;
+mod metrics;
+mod position;
+pub mod report;
+mod socket;
+mod subscription;
+
+pub use crate::crawler::{Handle, Options, Start, start};
+pub use crate::dial::{Dial, DialError, Transport};
+pub use crate::inbound::{Content, Inbound, Intake};
+pub use crate::limits::Timing;
+pub use crate::position::Resume;
+pub use crate::report::{Report, State};
+pub use crate::socket::fuzz_socket;

@@ -1,0 +1,85 @@
+//! Facts about a host for the store and the status page, beside the stream of its events.
+
+use bytes::Bytes;
+use protocol::ids::{Epoch, HostId, Micros};
+use protocol::reject::Reject;
+
+/// Sent through one bounded channel; a task waits while there is no room. Except for states during
+/// a stop, none is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A host's task has come into another state.
+    State {
+        /// The host.
+        host: HostId,
+        /// The state it is in from here on.
+        state: State,
+        /// Why, for people; at most [`REASON_CHARS_MAX`](crate::limits::REASON_CHARS_MAX).
+        reason: String,
+        /// Since when.
+        at: Micros,
+    },
+    /// The host's own sequence went backwards. Tickets carry the new epoch from here on, its
+    /// cursor is forgotten, and the next connection asks for its oldest event. A gap of the whole
+    /// host is owed (I13). Sent before the first ticket of the new epoch is delivered; it may
+    /// still overtake tickets of the old one that are on their way.
+    Reset {
+        /// The host.
+        host: HostId,
+        /// The new epoch.
+        epoch: Epoch,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Something of this host was missed: its cursor was outdated, or a position was stepped over.
+    Gap {
+        /// The host.
+        host: HostId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A frame without a usable number was dropped. It has no ticket; if
+    /// [`Reject::leaves_gap`], a gap of the whole host is owed.
+    Dropped {
+        /// The host.
+        host: HostId,
+        /// Its offence.
+        reject: Reject,
+        /// The frame's beginning, at most [`EXCERPT_BYTES_MAX`](crate::limits::EXCERPT_BYTES_MAX).
+        excerpt: Bytes,
+        /// When.
+        at: Micros,
+    },
+}
+
+/// What a host's task is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Waiting for its turn to dial, dialling, or shaking hands.
+    Connecting,
+    /// Connected.
+    Streaming,
+    /// Waiting until it dials again.
+    BackingOff,
+    /// It is another relay; asked again after a long time.
+    Refused,
+    /// The crawler was stopped.
+    Stopped,
+}
+
+impl State {
+    /// Every one, in the order of a connection's life.
+    pub const ALL: &[Self] =
+        &[Self::Connecting, Self::Streaming, Self::BackingOff, Self::Refused, Self::Stopped];
+
+    /// The name in metrics and on the status page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Streaming => "streaming",
+            Self::BackingOff => "backing_off",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Bytes from a server in, WebSocket messages out: pure, whatever way the bytes are split.
+//!
+//! Nothing is allocated by a claim: a message grows with the bytes that came, and one over
+//! [`MESSAGE_UNBUDGETED_MAX`] first asks for its permit.
+
+use bytes::{Buf, Bytes, BytesMut};
+use protocol::ws::{Header, HeaderError, Opcode};
+
+use crate::limits::{
+    EXCERPT_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_DISCARDED_MAX, MESSAGE_UNBUDGETED_MAX,
+};
+
+/// What the bytes so far amount to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing without more bytes.
+    Starved,
+    /// A message of up to so many bytes comes. The next call means that there is room for it.
+    Wants(u32),
+    /// A whole message.
+    Message(Bytes),
+    /// The message that comes is too big: it is read past, so its room is not needed.
+    Discarding,
+    /// That message has passed.
+    Discarded {
+        /// How long it was.
+        bytes: u64,
+        /// Its beginning.
+        excerpt: Bytes,
+    },
+    /// Wants a pong with the same payload.
+    Ping(Bytes),
+    /// Answers a ping.
+    Pong,
+    /// The server ends the connection.
+    Close(Bytes),
+}
+
+/// What a server may not do; the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    /// See [`HeaderError`].
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// RFC 6455 section 5.1: "A server MUST NOT mask any frames that it sends to the client."
+    #[error("masked frame from a server")]
+    Masked,
+    /// A continuation of nothing, or a message within a message.
+    #[error("fragments out of order")]
+    Fragments,
+    /// The event stream is binary.
+    #[error("text message")]
+    Text,
+    /// Over [`MESSAGE_DISCARDED_MAX`].
+    #[error("message over 64 MB")]
+    TooLong,
+}
+
+/// The state between two calls.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    message: Option<Message>,
+    /// Bytes left of the current data frame's payload, and whether it is the message's last frame.
+    frame: Option<Frame>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    left: u64,
+    fin: bool,
+}
+
+/// A message of which a frame has begun.
+#[derive(Debug, Default)]
+struct Message {
+    /// Invariant: its capacity is never over `declared`.
+    bytes: Vec<u8>,
+    /// The claimed lengths of its frames so far.
+    declared: u64,
+    granted: bool,
+    discarded: bool,
+}
+
+impl Decoder {
+    /// Takes bytes off the front of `input` until something is complete. After an error the
+    /// connection makes no sense any more.
+    pub(crate) fn step(&mut self, input: &mut BytesMut) -> Result<Step, Violation> {
+        loop {
+            let step = if self.frame.is_some() { self.payload(input) } else { self.header(input)? };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(crate) fn is_within_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Reads one frame's header, and the whole frame if it is a control frame.
+    fn header(&mut self, input: &mut BytesMut) -> Result<Option<Step>, Violation> {
+        let Some((header, header_bytes)) = Header::parse(input)? else {
+            return Ok(Some(Step::Starved));
+        };
+        if header.mask.is_some() {
+            return Err(Violation::Masked);
+        }
+        match header.opcode {
+            Opcode::Ping | Opcode::Pong | Opcode::Close => {
+                Ok(Some(control(input, header, header_bytes)))
+            }
+            Opcode::Text => Err(Violation::Text),
+            Opcode::Binary if self.message.is_some() => Err(Violation::Fragments),
+            Opcode::Continuation if self.message.is_none() => Err(Violation::Fragments),
+            Opcode::Binary | Opcode::Continuation => {
+                input.advance(header_bytes);
+                self.begin(header)
+            }
+        }
+    }
+
+    /// Begins a data frame.
+    fn begin(&mut self, header: Header) -> Result<Option<Step>, Violation> {
+        let message = self.message.get_or_insert_default();
+        message.declared = message.declared.saturating_add(header.len);
+        if message.declared > MESSAGE_DISCARDED_MAX {
+            return Err(Violation::TooLong);
+        }
+        self.frame = Some(Frame { left: header.len, fin: header.fin });
+        if message.discarded {
+            return Ok(None);
+        }
+        if message.declared > u64::from(MESSAGE_BYTES_MAX) {
+            message.discarded = true;
+            message.bytes.truncate(EXCERPT_BYTES_MAX);
+            message.bytes.shrink_to_fit();
+            return Ok(Some(Step::Discarding));
+        }
+        let budgeted = message.declared > u64::from(MESSAGE_UNBUDGETED_MAX);
+        if !budgeted || message.granted {
+            return Ok(None);
+        }
+        message.granted = true;
+        // A message in fragments does not say how long it becomes. Asking again for each of them
+        // would make hosts wait for each other while they hold what the other waits for.
+        let most = if header.fin { message.declared } else { u64::from(MESSAGE_BYTES_MAX) };
+        Ok(Some(Step::Wants(u32::try_from(most).expect("at most MESSAGE_BYTES_MAX"))))
+    }
+
+    /// Takes payload of the current frame.
+    fn payload(&mut self, input: &mut BytesMut) -> Option<Step> {
+        let frame = self.frame.as_mut().expect("called within a frame");
+        let message = self.message.as_mut().expect("a data frame belongs to a message");
+        let taken = usize::try_from(frame.left).unwrap_or(usize::MAX).min(input.len());
+        message.take(&input[..taken]);
+        input.advance(taken);
+        frame.left -= u64::try_from(taken).expect("at most what was left");
+        if frame.left > 0 {
+            return Some(Step::Starved);
+        }
+        let fin = frame.fin;
+        self.frame = None;
+        if !fin {
+            return None;
+        }
+        let Message { bytes, declared, discarded, .. } = self.message.take()?;
+        if discarded {
+            return Some(Step::Discarded { bytes: declared, excerpt: bytes.into() });
+        }
+        Some(Step::Message(bytes.into()))
+    }
+}
+
+impl Message {
+    /// Appends payload, or what the excerpt lacks of it.
+    fn take(&mut self, payload: &[u8]) {
+        if self.discarded {
+            let lacking = EXCERPT_BYTES_MAX.saturating_sub(self.bytes.len()).min(payload.len());
+            self.bytes.extend_from_slice(&payload[..lacking]);
+            return;
+        }
+        let needed = self.bytes.len() + payload.len();
+        if needed > self.bytes.capacity() {
+            // Doubling, but never over what the message may hold.
+            let declared = usize::try_from(self.declared).unwrap_or(usize::MAX);
+            let capacity = needed.max(2 * self.bytes.capacity()).min(declared);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(payload);
+    }
+}
+
+/// Takes a whole control frame, at most 125 bytes of payload.
+fn control(input: &mut BytesMut, header: Header, header_bytes: usize) -> Step {
+    let payload_bytes = usize::try_from(header.len).unwrap_or(usize::MAX);
+    if input.len() - header_bytes < payload_bytes {
+        return Step::Starved;
+    }
+    input.advance(header_bytes);
+    let payload = Bytes::copy_from_slice(&input[..payload_bytes]);
+    input.advance(payload_bytes);
+    match header.opcode {
+        Opcode::Ping => Step::Ping(payload),
+        Opcode::Pong => Step::Pong,
+        _ => Step::Close(payload),
+    }
+}
+
+/// Decodes the same bytes whole and in pieces: both must say the same, and nothing may panic or
+/// hold more than its bound. The first byte chooses the pieces.
+pub fn fuzz_socket(data: &[u8]) {
+    let Some((&split, stream)) = data.split_first() else { return };
+    let whole = run(stream, stream.len().max(1));
+    let pieces = run(stream, usize::from(split % 31) + 1);
+    assert_eq!(whole, pieces, "the way the bytes are split changes what they say");
+}
+
+/// All steps but [`Step::Starved`], and how it ended.
+fn run(stream: &[u8], piece: usize) -> (Vec<Step>, Option<Violation>) {
+    let mut decoder = Decoder::default();
+    let mut input = BytesMut::new();
+    let mut steps = Vec::new();
+    for bytes in stream.chunks(piece) {
+        input.extend_from_slice(bytes);
+        loop {
+            match decoder.step(&mut input) {
+                Ok(Step::Starved) => break,
+                Ok(step) => steps.push(step),
+                Err(violation) => return (steps, Some(violation)),
+            }
+            if let Some(message) = &decoder.message {
+                assert!(message.bytes.len() <= stream.len());
+                let bound = usize::try_from(message.declared).unwrap_or(usize::MAX);
+                assert!(message.bytes.capacity() <= bound.max(EXCERPT_BYTES_MAX));
+            }
+        }
+    }
+    (steps, None)
+}
