@@ -1,1 +1,22 @@
-//! The fake network: hosts, traffic, consumers, oracle
+//! The fake network: a seed becomes accounts, signed traffic, lies, hosts, a directory, consumers.
+//!
+//! In: a seed, host names, the time of each event.
+//! Out: frames as hosts send them, servers that send them, and what a consumer must see of them.
+//! Upholds: nothing of its own; it is what the invariants are tested with.
+//! Knows nothing of: the relay's insides.
+//!
+//! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account,
+//! [`consumers`] receive what the relay made of it, [`oracle`] judges that, [`report`] prints
+//! figures. [`network`] wires the first three together.
+
+pub mod wire;
+pub mod world;
+
+pub mod hosts;
+pub mod plc;
+
+pub mod network;
+
+pub mod consumers;
+pub mod oracle;
+pub mod report;

@@ -1,0 +1,195 @@
+//! The whole fake network in one piece: a world, the hosts that send its events, the directory
+//! that vouches for them, and the oracle that knows what consumers must see of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use protocol::did::Did;
+use protocol::ids::Micros;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::hosts::{self, Host};
+use crate::oracle::Oracle;
+use crate::plc::Plc;
+use crate::world::lies::{Expect, Specimen};
+use crate::world::{self, Event, World};
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the world comes from. With `port` zero the hosts' names, and so the documents (but
+    /// no frame of a `did:plc`), differ from run to run.
+    pub seed: u64,
+    /// Number of hosts.
+    pub hosts: usize,
+    /// The first host's port, the others follow; zero: any free ones.
+    pub port: u16,
+    /// See [`world::Options::accounts_per_host`].
+    pub accounts_per_host: usize,
+    /// See [`world::Options::records_per_account`].
+    pub records_per_account: usize,
+    /// See [`world::Options::web_accounts`].
+    pub web_accounts: bool,
+    /// When the world starts.
+    pub start: Micros,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let world = world::Options::default();
+        Self {
+            seed: world.seed,
+            hosts: 3,
+            port: 0,
+            accounts_per_host: world.accounts_per_host,
+            records_per_account: world.records_per_account,
+            web_accounts: world.web_accounts,
+            start: world.start,
+        }
+    }
+}
+
+/// A running fake network.
+pub struct Network {
+    /// Who lives in it.
+    pub world: World,
+    /// Its hosts, in the world's order.
+    pub hosts: Vec<Host>,
+    /// Its directory.
+    pub plc: Plc,
+    /// What consumers must see of everything sent so far.
+    pub oracle: Oracle,
+    sent: Arc<AtomicU64>,
+    /// The time of the next event when no clock is handed in.
+    clock: Micros,
+}
+
+impl Network {
+    /// Starts the servers and draws the world. Nothing is sent yet.
+    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        let mut hosts = Vec::with_capacity(options.hosts);
+        for index in 0..options.hosts {
+            let port = match options.port {
+                0 => 0,
+                first => first + u16::try_from(index).context("number of hosts")?,
+            };
+            hosts.push(Host::start(hosts::Options { port, name: None }).await?);
+        }
+        let plc = Plc::start().await?;
+        let world_options = world::Options {
+            seed: options.seed,
+            hosts: hosts.iter().map(|host| host.name().to_owned()).collect(),
+            accounts_per_host: options.accounts_per_host,
+            records_per_account: options.records_per_account,
+            web_accounts: options.web_accounts,
+            start: options.start,
+        };
+        // Drawing a large world takes seconds of CPU, for which servers need not wait.
+        let world = tokio::task::spawn_blocking(move || World::new(&world_options))
+            .await
+            .context("draw the world")?;
+        let network = Self {
+            world,
+            hosts,
+            plc,
+            oracle: Oracle::default(),
+            sent: Arc::default(),
+            clock: options.start,
+        };
+        for account in network.world.accounts() {
+            network.publish(&account.did, account.host, network.world.document(account));
+            if let Some(row) = account.row() {
+                network.hosts[account.host].set_repo(&account.did, row);
+            }
+        }
+        Ok(network)
+    }
+
+    /// Sends one event: its document first, then the frame. The host's seq of it.
+    pub fn send(&mut self, event: Event) -> u64 {
+        if let Some(document) = event.document {
+            self.publish(&event.did, event.host, document);
+        }
+        let host = &self.hosts[event.host];
+        if let Some(row) = event.row {
+            host.set_repo(&event.did, row);
+        }
+        if event.seqs_skipped > 0 {
+            host.skip(event.seqs_skipped);
+        }
+        self.oracle.expect(&event.did, &event.frame);
+        let seq = host.append(&event.frame);
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        seq
+    }
+
+    /// Sends the crowd's next `count` events, a millisecond of the world's time apart.
+    pub fn send_next(&mut self, count: usize) {
+        for _ in 0..count {
+            self.clock = self.clock.plus(Duration::from_millis(1));
+            let event = self.world.next_event(self.clock);
+            self.send(event);
+        }
+    }
+
+    /// Sends the crowd's events at a steady rate for this long, in the clock's time.
+    pub async fn pump(&mut self, rate: f64, length: Duration, clock: impl Fn() -> Micros) {
+        let start = Instant::now();
+        let mut ticks = tokio::time::interval(PUMP_TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sent = 0.0;
+        while start.elapsed() < length {
+            ticks.tick().await;
+            let due = start.elapsed().as_secs_f64() * rate;
+            while sent < due {
+                self.clock = Micros(clock().0.max(self.clock.0));
+                let event = self.world.next_event(self.clock);
+                self.send(event);
+                sent += 1.0;
+                tokio::task::consume_budget().await;
+            }
+        }
+    }
+
+    /// Events sent so far, to be read while the pump runs.
+    pub fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
+    }
+
+    /// Draws all specimens, and puts what directory and hosts answer about their accounts.
+    /// Nothing of them is sent yet.
+    pub fn specimens(&mut self) -> Vec<Specimen> {
+        let specimens = self.world.specimens(self.clock);
+        for specimen in &specimens {
+            self.plc.put(&specimen.did, specimen.directory.clone());
+            match &specimen.row {
+                Some(row) => self.hosts[specimen.home].set_repo(&specimen.did, row.clone()),
+                None => self.hosts[specimen.home].forget_repo(&specimen.did),
+            }
+        }
+        specimens
+    }
+
+    /// Sends all of a specimen's frames; the oracle learns of those that must pass.
+    pub fn send_specimen(&mut self, specimen: &Specimen) {
+        for step in &specimen.steps {
+            if let Expect::Pass(frame) = &step.expect {
+                self.oracle.expect(&specimen.did, frame);
+            }
+            self.hosts[step.host].append(&step.frame);
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn publish(&self, did: &Did, host: usize, document: serde_json::Value) {
+        match did.web_host() {
+            Some(_) => self.hosts[host].set_web_document(document),
+            None => self.plc.put_document(did, document),
+        }
+    }
+}
+
+/// Fine enough that a rate of thousands comes in small portions.
+const PUMP_TICK: Duration = Duration::from_millis(2);

@@ -1,0 +1,204 @@
+//! What a consumer must see, known from the world alone, and the judgement of what it saw.
+//!
+//! Frames are remembered by fingerprint: a long run fits in memory, and equality of all bytes
+//! but `seq` is still what is judged.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use protocol::did::Did;
+
+use crate::consumers::{Event, decode};
+use crate::wire::Frame;
+
+/// Per account, the frames that must pass, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    accounts: BTreeMap<String, Vec<Mark>>,
+    frames: u64,
+}
+
+/// A frame, remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mark {
+    print: u64,
+    /// For people: kind and revision or time.
+    label: Box<str>,
+}
+
+/// Takes a consumer's messages one by one.
+#[derive(Clone, Debug, Default)]
+pub struct Witness {
+    accounts: BTreeMap<String, Vec<Mark>>,
+    seq: Option<u64>,
+    frames: u64,
+    findings: Vec<Finding>,
+}
+
+/// Something wrong with what a consumer saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A seq that is not greater than the one before.
+    SeqNotRising {
+        /// The seq before.
+        before: u64,
+        /// This one.
+        seq: u64,
+    },
+    /// A message that is no event.
+    Undecodable {
+        /// What it seems to be.
+        what: String,
+    },
+    /// A frame that must pass did not come.
+    Missing(Place),
+    /// A frame came that nobody sent, or that had to be dropped, or whose bytes differ.
+    Extra(Place),
+    /// A frame came again.
+    Repeated(Place),
+    /// A frame came after one that its host sent later.
+    OutOfOrder(Place),
+}
+
+/// A frame of an account, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The account.
+    pub did: String,
+    /// Kind and revision or time.
+    pub label: String,
+}
+
+impl Oracle {
+    /// A frame that must pass, after the others of its account.
+    pub fn expect(&mut self, did: &Did, frame: &Frame) {
+        let mark = Mark { print: print(frame), label: label(&frame.with_seq(1).into()) };
+        self.accounts.entry(did.to_string()).or_default().push(mark);
+        self.frames += 1;
+    }
+
+    /// Frames that must pass.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// What is wrong with what a consumer saw from the beginning to the end. Empty: nothing.
+    pub fn judge(&self, witness: &Witness) -> Vec<Finding> {
+        let mut findings = witness.findings.clone();
+        let dids: HashSet<&String> = self.accounts.keys().chain(witness.accounts.keys()).collect();
+        let mut dids: Vec<_> = dids.into_iter().collect();
+        dids.sort_unstable();
+        for did in dids {
+            let expected = self.accounts.get(did).map_or(&[][..], Vec::as_slice);
+            let seen = witness.accounts.get(did).map_or(&[][..], Vec::as_slice);
+            if expected != seen {
+                compare(did, expected, seen, &mut findings);
+            }
+        }
+        findings
+    }
+}
+
+impl Witness {
+    /// Takes one message. `#info` frames are not judged.
+    pub fn see(&mut self, message: &Bytes) {
+        let Some((seq, frame)) = Frame::split(message) else {
+            let event = decode(message);
+            if !matches!(event, Ok(Event::Info { .. })) {
+                self.findings.push(Finding::Undecodable { what: format!("{event:?}") });
+            }
+            return;
+        };
+        if let Some(before) = self.seq.filter(|before| *before >= seq) {
+            self.findings.push(Finding::SeqNotRising { before, seq });
+        }
+        self.seq = Some(seq);
+        self.frames += 1;
+        match decode(message) {
+            Ok(Event::Frame { did: Some(did), .. }) => {
+                let mark = Mark { print: print(&frame), label: label(message) };
+                self.accounts.entry(did).or_default().push(mark);
+            }
+            event => self.findings.push(Finding::Undecodable { what: format!("{event:?}") }),
+        }
+    }
+
+    /// Events seen.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// The last seq seen: the cursor to resume from.
+    pub fn seq(&self) -> Option<u64> {
+        self.seq
+    }
+}
+
+/// Compares one account's frames. Equal frames may stand on both sides more than once: the n-th
+/// seen is the n-th expected.
+fn compare(did: &str, expected: &[Mark], seen: &[Mark], findings: &mut Vec<Finding>) {
+    let place = |mark: &Mark| Place { did: did.to_owned(), label: mark.label.to_string() };
+    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, mark) in expected.iter().enumerate().rev() {
+        places.entry(mark.print).or_default().push(index);
+    }
+    let known: HashSet<u64> = expected.iter().map(|mark| mark.print).collect();
+    let mut found = vec![false; expected.len()];
+    let mut latest = None;
+    for mark in seen {
+        match places.get_mut(&mark.print).and_then(Vec::pop) {
+            Some(index) => {
+                found[index] = true;
+                if latest.is_some_and(|latest| index < latest) {
+                    findings.push(Finding::OutOfOrder(place(mark)));
+                }
+                latest = latest.max(Some(index));
+            }
+            None if known.contains(&mark.print) => findings.push(Finding::Repeated(place(mark))),
+            None => findings.push(Finding::Extra(place(mark))),
+        }
+    }
+    for (mark, found) in expected.iter().zip(found) {
+        if !found {
+            findings.push(Finding::Missing(place(mark)));
+        }
+    }
+}
+
+/// All bytes but the seq, and where the seq stands, as a number.
+fn print(frame: &Frame) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    frame.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn label(message: &Bytes) -> Box<str> {
+    match decode(message) {
+        Ok(Event::Frame { kind, rev, time, .. }) => {
+            let stamp = rev.or(time).unwrap_or_default();
+            format!("{kind:?} {stamp}").into_boxed_str()
+        }
+        other => format!("{other:?}").into_boxed_str(),
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SeqNotRising { before, seq } => write!(f, "seq {seq} came after {before}"),
+            Self::Undecodable { what } => write!(f, "not an event: {what}"),
+            Self::Missing(place) => write!(f, "missing: {place}"),
+            Self::Extra(place) => write!(f, "extra: {place}"),
+            Self::Repeated(place) => write!(f, "repeated: {place}"),
+            Self::OutOfOrder(place) => write!(f, "out of order: {place}"),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.did, self.label)
+    }
+}
