@@ -1,0 +1,26 @@
+# Every task of the project. The recipes are scripts, so that people and CI run the same thing.
+
+# Seconds for `make fuzz`.
+T ?= 60
+
+.PHONY: demo test check bench fuzz
+
+# From a bare machine with Rust to a running relay fed by a simulated network.
+demo:
+	@scripts/demo
+
+# Everything that must hold; ends with "N passed, N failed".
+test:
+	@scripts/test
+
+# The fast part: format, lints, house rules.
+check:
+	@scripts/check
+
+# Throughput, latency and CPU per event: a table, and bench.json in the cache folder.
+bench:
+	@scripts/bench
+
+# Random bytes into every parser for T seconds.
+fuzz:
+	@scripts/fuzz $(T)
