@@ -1,0 +1,136 @@
+//! The house rules a machine can check. Run with every `cargo test`.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use protocol::reject::Reject;
+
+/// Which member may depend on which. Dev-dependencies are exempt. See ARCHITECTURE.md, "The law".
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("protocol", &[]),
+    ("crawler", &["protocol"]),
+    ("verifier", &["protocol"]),
+    ("storage", &["protocol"]),
+    ("relay", &["crawler", "loadtest", "protocol", "storage", "verifier"]),
+    ("loadtest", &["protocol"]),
+];
+
+/// What the header of each crate's lib.rs must answer, each at the start of a line.
+const CRATE_HEADER: &[&str] = &["//! In: ", "//! Out: ", "//! Upholds: ", "//! Knows nothing of: "];
+
+/// How many invariants ARCHITECTURE.md states: I1 to this.
+const INVARIANTS: u32 = 13;
+
+const LINES_MAX: usize = 600;
+const COLUMNS_MAX: usize = 100;
+
+#[test]
+fn members_depend_only_downwards() {
+    for (member, allowed) in MAY_USE {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        let dependencies = section(&manifest, "[dependencies]");
+        for (other, _) in MAY_USE {
+            let uses =
+                dependencies.iter().any(|line| line.split([' ', '.', '=']).next() == Some(other));
+            assert!(!uses || allowed.contains(other), "{member} must not depend on {other}");
+        }
+    }
+}
+
+#[test]
+fn sources_are_tidy() {
+    for path in sources("rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.display();
+        assert!(text.starts_with("//! "), "{name}: say at the top what this file is for");
+        let code = before_tests(&text).lines().count();
+        assert!(code <= LINES_MAX, "{name}: {code} lines before its tests, limit {LINES_MAX}");
+    }
+    for path in ["rs", "mjs", "py"].into_iter().flat_map(sources) {
+        for (index, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let columns = line.chars().count();
+            assert!(columns <= COLUMNS_MAX, "{}:{}: {columns} columns", path.display(), index + 1);
+        }
+    }
+}
+
+#[test]
+fn crates_say_what_goes_in_and_out() {
+    for (member, _) in MAY_USE {
+        let text = fs::read_to_string(root().join(member).join("src/lib.rs")).unwrap();
+        for start in CRATE_HEADER {
+            let said = text.lines().any(|line| line.starts_with(start));
+            assert!(said, "{member}/src/lib.rs: its header has no line {start:?}");
+        }
+    }
+}
+
+#[test]
+fn each_reject_is_told_in_the_docs() {
+    let docs = fs::read_to_string(root().join("docs/protocol.md")).unwrap();
+    for reject in Reject::ALL {
+        let name = reject.name();
+        assert!(docs.contains(&format!("`{name}`")), "docs/protocol.md does not tell of `{name}`");
+    }
+}
+
+#[test]
+fn each_invariant_is_named_by_a_test() {
+    let tests: String = sources("rs").iter().map(|path| tests_of(path)).collect();
+    let words: Vec<&str> = tests.split(|c: char| !c.is_alphanumeric()).collect();
+    for number in 1..=INVARIANTS {
+        let name = format!("I{number}");
+        assert!(words.contains(&name.as_str()), "no test names {name}");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn section<'a>(manifest: &'a str, heading: &str) -> Vec<&'a str> {
+    manifest
+        .lines()
+        .skip_while(|line| *line != heading)
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .collect()
+}
+
+/// A source without its module of tests.
+fn before_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap()
+}
+
+/// The part of a source that is tests: all of a file of tests but this one, else its module.
+fn tests_of(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let is_tests = path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_name().is_some_and(|name| name == "tests.rs");
+    let start = if path.ends_with(Path::new(file!()).file_name().unwrap()) {
+        text.len()
+    } else if is_tests {
+        0
+    } else {
+        before_tests(&text).len()
+    };
+    text[start..].to_owned()
+}
+
+fn sources(extension: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> = MAY_USE.iter().map(|(member, _)| root().join(member)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
