@@ -1,0 +1,3 @@
+//! What the CBOR readers and the writer take, refuse and produce.
+
+use super::*;
