@@ -1,0 +1,84 @@
+//! The shape of a guarded HTTP request: the stages ask, `relay` hands in what answers.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// One GET request.
+#[derive(Clone, Debug)]
+pub struct Get {
+    /// Absolute http or https URL.
+    pub url: String,
+    /// For the whole exchange, redirects and body included.
+    pub timeout: Duration,
+    /// A longer body is an error.
+    pub body_bytes_max: usize,
+    /// Redirects followed; each passes the guard again.
+    pub redirects_max: u8,
+}
+
+/// What came back, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status code.
+    pub status: u16,
+    /// The `Server` header, if it is text.
+    pub server: Option<String>,
+    /// The `Retry-After` header in seconds, if there is one.
+    pub retry_after: Option<Duration>,
+    /// The body, within its limit.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The URL cannot be asked: syntax, scheme, port.
+    #[error("bad address: {0}")]
+    Address(String),
+    /// The name resolves to an address that is not public, or to none (SSRF guard).
+    #[error("forbidden address: {0}")]
+    Forbidden(String),
+    /// Not reached, or broken off.
+    #[error("connection failed: {0}")]
+    Connection(String),
+    /// Out of time.
+    #[error("timed out")]
+    Timeout,
+    /// A body over the limit, or too many redirects.
+    #[error("answer over its limit")]
+    TooBig,
+}
+
+/// Does GET requests: every one through the guard, with a place in a bounded pool.
+#[derive(Clone)]
+pub struct Fetch(Arc<Fetcher>);
+
+type Fetcher = dyn Fn(Get) -> FetchFuture + Send + Sync;
+type FetchFuture = Pin<Box<dyn Future<Output = Result<Answer, FetchError>> + Send>>;
+
+impl Fetch {
+    /// From the function that does it.
+    pub fn new<F, R>(fetcher: F) -> Self
+    where
+        F: Fn(Get) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Answer, FetchError>> + Send + 'static,
+    {
+        Self(Arc::new(move |get| Box::pin(fetcher(get))))
+    }
+
+    /// Does the request.
+    pub async fn get(&self, get: Get) -> Result<Answer, FetchError> {
+        (self.0)(get).await
+    }
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fetch")
+    }
+}
