@@ -1,1 +1,135 @@
-//! Order and keep: sequencer, log, on-disk format
+//! Order and keep: the one writer, the log that is read from any seq, and the state beside it.
+//!
+//! In: [`Entry`]s (what a verifier says of an event) and commands about hosts.
+//! Out: the [`Log`] from any seq; accounts, identities and hosts by key.
+//! Upholds: I1, I2, I3, I5, I6 (a failed write ends the process), I7, I8, I11, I13.
+//! Knows nothing of: sockets, consumers, identities (it keeps their rows), `Reject`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::ids::{HostId, Micros, Seq};
+
+mod accounts;
+mod failure;
+mod gaps;
+mod handle;
+mod hosts;
+mod log;
+mod metrics;
+mod retention;
+mod sequencer;
+mod store;
+
+pub use accounts::AccountWrite;
+pub use gaps::{AccountGap, Gap, HostGap};
+pub use handle::{Handle, open};
+pub use hosts::{Host, HostNote, HostState, Start};
+pub use log::{Chunk, Log, Read};
+pub use sequencer::entry::{Entry, Mark, RejectNote};
+pub use store::Memory;
+pub use store::records::{IdentityRow, RejectRow};
+
+/// The time: wall clock at start plus monotonic time since, so that it never jumps while the
+/// process runs.
+pub type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The folder of the store; made if it is not there.
+    pub dir: PathBuf,
+    /// Keeps everything in this memory instead of on the disk (for tests).
+    pub in_memory: Option<Memory>,
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// Least time between the beginnings of two commits under load.
+    pub commit_interval: Duration,
+    /// How long events are kept.
+    pub retention: Duration,
+    /// How many bytes of events are kept, if that ends earlier (config allows at least 4 GiB).
+    pub retention_bytes: Option<u64>,
+    /// Bytes of the newest batches that stay in memory.
+    pub tail_bytes: usize,
+    /// The time.
+    pub clock: Clock,
+    /// Start although the clock is implausibly far ahead of the last run's.
+    pub accept_clock: bool,
+    /// How many shards number their entries with [`Mark`]s.
+    pub shards: usize,
+}
+
+/// What a commit waits for before anybody sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The disk has it (I2).
+    Fsync,
+    /// The operating system has it: it survives a crash of the process, not of the machine.
+    Os,
+}
+
+/// Why the store cannot go on. Every one of them ends the process; restart is the tested path
+/// (I6).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// RocksDB failed.
+    #[error("store: {0}")]
+    Rocks(#[from] rocksdb::Error),
+    /// The store's folder or a thread could not be made.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: Arc<std::io::Error>,
+    },
+    /// A row that we wrote does not read back.
+    #[error("corrupt row in {family}: {what}")]
+    Corrupt {
+        /// The column family.
+        family: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Written by another version.
+    #[error("the store has format {found}, this version reads {known}")]
+    Format {
+        /// The format of the store.
+        found: u32,
+        /// The format of this version.
+        known: u32,
+    },
+    /// The clock is implausibly far ahead of the last commit.
+    #[error(
+        "the clock ({clock} us) is {days} days ahead of the last commit ({last} us); \
+         if it is right, start once with --accept-clock"
+    )]
+    ClockAhead {
+        /// The clock.
+        clock: u64,
+        /// The clock of the last commit.
+        last: u64,
+        /// The difference.
+        days: u64,
+    },
+    /// The next number would not be exact in every client.
+    #[error("no sequence numbers are left after {0}")]
+    SeqExhausted(Seq),
+    /// An entry or a command names a host that was never added.
+    #[error("host {0} is not in the store")]
+    UnknownHost(HostId),
+    /// An entry contradicts itself or the state: a bug of ours.
+    #[error("impossible entry: {0}")]
+    Impossible(&'static str),
+    /// The sequencer has stopped.
+    #[error("the sequencer has stopped")]
+    Stopped,
+    /// The sequencer panicked: a bug of ours.
+    #[error("the sequencer panicked")]
+    Panicked,
+    /// A write that a test made fail.
+    #[cfg(test)]
+    #[error("injected failure")]
+    Injected,
+}

@@ -1,0 +1,266 @@
+//! The way into the store: open it, submit to it, ask it, stop it.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use protocol::account::Account;
+use protocol::did::Did;
+use protocol::host::HostName;
+use protocol::ids::{HostId, Micros};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use crate::failure::Failure;
+use crate::gaps::{AccountGap, HostGap};
+use crate::hosts::{Host, HostNote, Mirror, Start, Table};
+use crate::log::Log;
+use crate::log::hidden::Hidden;
+use crate::metrics::Metrics;
+use crate::retention::Retention;
+use crate::sequencer::entry::{Entry, Message};
+use crate::sequencer::pending::Pending;
+use crate::sequencer::{Sequencer, clock};
+use crate::store::records::{IdentityRow, RejectRow};
+use crate::store::{Family, Found, Store, keys, records};
+use crate::{Error, Options};
+
+/// The store. Cheap to clone; when the last one is gone, what was submitted is committed.
+#[derive(Clone)]
+pub struct Handle(Arc<Inner>);
+
+struct Inner {
+    queue: Sender<Message>,
+    store: Arc<Store>,
+    log: Log,
+    mirror: Arc<Mirror>,
+    settled: Arc<[AtomicU64]>,
+    failure: Failure,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    sequencer: JoinHandle<Result<(), Error>>,
+    retention: JoinHandle<()>,
+    /// Dropped to end the retention thread.
+    stop_retention: Sender<()>,
+}
+
+/// Opens the store, or makes it, and starts its threads.
+pub fn open(options: Options) -> Result<Handle, Error> {
+    let store = Arc::new(Store::open(&options.dir, options.in_memory)?);
+    let Found { head, clock: last, floor, hosts, owed, hidden } = store.found()?;
+    let now = (options.clock)();
+    clock::check(now, head, last, options.accept_clock)?;
+
+    let metrics = Arc::new(Metrics::register());
+    let failure = Failure::none_yet();
+    let log = Log::new(
+        Arc::clone(&store),
+        Hidden::load(hidden),
+        head,
+        floor,
+        options.tail_bytes,
+        failure.clone(),
+        Arc::clone(&metrics),
+    );
+    let mirror = Arc::new(Mirror::default());
+    mirror.show(hosts.iter());
+    let settled: Arc<[AtomicU64]> = (0..options.shards).map(|_| AtomicU64::new(0)).collect();
+    let (queue, messages) = bounded(QUEUE_MESSAGES_MAX);
+    let sequencer = Sequencer {
+        queue: messages,
+        store: Arc::clone(&store),
+        log: log.clone(),
+        mirror: Arc::clone(&mirror),
+        settled: Arc::clone(&settled),
+        clock: Arc::clone(&options.clock),
+        commit_interval: options.commit_interval,
+        durability: options.durability,
+        metrics: Arc::clone(&metrics),
+        head,
+        hosts: Table::load(hosts, owed)?,
+        islands: 0,
+        pending: Pending::empty(options.shards),
+        committed: Micros(0),
+    };
+    let retention = Retention {
+        store: Arc::clone(&store),
+        log: log.clone(),
+        clock: options.clock,
+        retention: options.retention,
+        retention_bytes: options.retention_bytes,
+        sequencer: queue.clone(),
+        metrics,
+    };
+    let threads = Mutex::new(Some(start(sequencer, retention, &failure)?));
+    Ok(Handle(Arc::new(Inner { queue, store, log, mirror, settled, failure, threads })))
+}
+
+fn start(sequencer: Sequencer, retention: Retention, failure: &Failure) -> Result<Threads, Error> {
+    let spawn_error = |source| Error::Io { what: "start a thread", source: Arc::new(source) };
+    let sequencer_failure = failure.clone();
+    let sequencer = thread::Builder::new()
+        .name("sequencer".to_owned())
+        .spawn(move || sequencer.run(sequencer_failure))
+        .map_err(spawn_error)?;
+    let (stop_retention, stop) = bounded(0);
+    let retention_failure = failure.clone();
+    let retention = thread::Builder::new()
+        .name("retention".to_owned())
+        .spawn(move || retention.run(&stop, &retention_failure))
+        .map_err(spawn_error)?;
+    Ok(Threads { sequencer, retention, stop_retention })
+}
+
+impl Handle {
+    /// Hands entries to the sequencer, in the order in which they must be logged. Blocks while the
+    /// queue is full. Once the store has failed they go nowhere: [`Handle::failed`] has resolved.
+    pub fn submit(&self, entries: Vec<Entry>) {
+        drop(self.0.queue.send(Message::Entries(entries)));
+    }
+
+    /// Adds a host; one of this name that is there already is the answer, as it is.
+    pub async fn add_host(&self, name: HostName, start: Start) -> Result<Host, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::AddHost { name, start, reply }).await?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Notes a fact about a host. A reset and a ban are committed when this returns; the others
+    /// are written with the next commit.
+    pub async fn note_host(&self, note: HostNote) -> Result<(), Error> {
+        if !note.is_urgent() {
+            return self.send(Message::Note { note, reply: None }).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Note { note, reply: Some(reply) }).await?;
+        answer.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Per shard: every entry up to this mark is in the store and can be read back.
+    pub fn settled(&self) -> Arc<[AtomicU64]> {
+        Arc::clone(&self.0.settled)
+    }
+
+    /// The log.
+    pub fn log(&self) -> Log {
+        self.0.log.clone()
+    }
+
+    /// An account's state as of the last commit. May wait for the disk.
+    pub fn account(&self, did: &Did) -> Result<Option<Account>, Error> {
+        self.read(Family::Accounts, &keys::account(did), records::read_account)
+    }
+
+    /// A resolved identity. May wait for the disk.
+    pub fn identity(&self, did: &Did) -> Result<Option<IdentityRow>, Error> {
+        let read = |row: &[u8]| records::read_identity(did, row);
+        self.read(Family::Identities, &keys::account(did), read)
+    }
+
+    /// A host by its name.
+    pub fn host_by_name(&self, name: &HostName) -> Option<Host> {
+        self.0.mirror.by_name(name)
+    }
+
+    /// A host by its number.
+    pub fn host(&self, id: HostId) -> Option<Host> {
+        self.0.mirror.by_id(id)
+    }
+
+    /// Hosts in the order in which they were added, after this one.
+    pub fn hosts(&self, after: Option<HostId>, limit: usize) -> Vec<Host> {
+        self.0.mirror.page(after, limit)
+    }
+
+    /// The last rejects of a host, newest first. May wait for the disk.
+    pub fn rejects(&self, host: HostId) -> Result<Vec<RejectRow>, Error> {
+        let from = keys::reject(host, 0);
+        let to = keys::reject(host, u8::MAX);
+        let rows = self.0.store.range(Family::Rejects, &from, Some(&to), usize::from(u8::MAX))?;
+        let read = |(_, row): &(_, Vec<u8>)| {
+            records::read_reject(row).ok_or_else(|| Family::Rejects.corrupt("reject"))
+        };
+        let mut rejects = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        rejects.sort_by_key(|reject| std::cmp::Reverse(reject.number));
+        Ok(rejects)
+    }
+
+    /// What reconciliation owes of a host. May wait for the disk.
+    pub fn gap(&self, host: HostId) -> Result<Option<HostGap>, Error> {
+        self.read(Family::Gaps, &keys::gap_host(host), records::read_host_gap)
+    }
+
+    /// Accounts of a host that are owed by themselves. May wait for the disk.
+    pub fn account_gaps(&self, host: HostId, limit: usize) -> Result<Vec<AccountGap>, Error> {
+        let (from, to) = keys::gap_accounts(host);
+        let rows = self.0.store.range(Family::Gaps, &from, Some(&to), limit)?;
+        let read = |(key, row): &(Vec<u8>, Vec<u8>)| {
+            keys::gap_account_did(key)
+                .and_then(|did| records::read_account_gap(did, row))
+                .ok_or_else(|| Family::Gaps.corrupt("account gap"))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Whether commits succeed, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        !self.0.failure.happened()
+    }
+
+    /// Resolves when the store has failed: the process must end (I6).
+    pub async fn failed(&self) -> Error {
+        self.0.failure.wait().await
+    }
+
+    /// Commits everything submitted before, waits for the disk and ends the threads. Blocks. The
+    /// files are closed when the last clone of the handle and of its logs is gone.
+    pub fn stop(self) -> Result<(), Error> {
+        let threads = self.0.threads.lock().expect("no holder of this lock panics").take();
+        let Some(threads) = threads else { return Ok(()) };
+        drop(threads.stop_retention);
+        // Fails only if the sequencer has ended, and then the join below says why.
+        drop(self.0.queue.send(Message::Stop));
+        let result = threads.sequencer.join().unwrap_or(Err(Error::Panicked));
+        let retention = threads.retention.join().map_err(|_| Error::Panicked);
+        result.and(retention)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Error> {
+        match self.0.queue.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(Error::Stopped),
+            Err(TrySendError::Full(message)) => {
+                let queue = self.0.queue.clone();
+                let sent = spawn_blocking(move || queue.send(message).is_ok()).await;
+                if sent.unwrap_or(false) { Ok(()) } else { Err(Error::Stopped) }
+            }
+        }
+    }
+
+    fn read<T>(
+        &self,
+        family: Family,
+        key: &[u8],
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(row) = self.0.store.get(family, key)? else { return Ok(None) };
+        let Some(value) = read(&row) else {
+            let error = family.corrupt("row");
+            self.0.failure.report(&error);
+            return Err(error);
+        };
+        Ok(Some(value))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+}
+
+/// Messages in the queue. A verifier sends some dozens of entries in each; the bytes they hold are
+/// bounded by the intake budget, whose permits they carry.
+const QUEUE_MESSAGES_MAX: usize = 256;

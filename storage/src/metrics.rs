@@ -1,0 +1,82 @@
+//! The stage's metrics: registered once, held here, no label that grows with hosts or accounts.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use protocol::frame::Kind;
+
+/// Handles of every metric of the store.
+pub(crate) struct Metrics {
+    /// From the beginning of a commit to its publication, fsync included.
+    pub(crate) commit_seconds: Histogram,
+    /// Entries per commit.
+    pub(crate) commit_entries: Histogram,
+    /// Bytes of the batch value per commit.
+    pub(crate) commit_bytes: Histogram,
+    /// Messages that wait in the queue.
+    pub(crate) queue_messages: Gauge,
+    /// The newest seq.
+    pub(crate) head_seq: Gauge,
+    /// The oldest seq from which the log is whole.
+    pub(crate) floor_seq: Gauge,
+    /// Bytes of the tail.
+    pub(crate) tail_bytes: Gauge,
+    /// Accounts whose commits the log leaves out.
+    pub(crate) hidden_accounts: Gauge,
+    /// Intervals of watermarks beyond their prefixes.
+    pub(crate) watermark_islands: Gauge,
+    /// Reads that came from RocksDB.
+    pub(crate) disk_reads: Counter,
+    /// Wire bytes read from RocksDB.
+    pub(crate) disk_read_bytes: Counter,
+    /// Events that went into the log.
+    commits: Counter,
+    syncs: Counter,
+    identities: Counter,
+    accounts: Counter,
+    /// Files of batches that retention dropped.
+    pub(crate) files_dropped: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register() -> Self {
+        let events = |kind: &'static str| counter!("mainstem_storage_events_total", "kind" => kind);
+        Self {
+            commit_seconds: histogram!("mainstem_storage_commit_seconds"),
+            commit_entries: histogram!("mainstem_storage_commit_entries"),
+            commit_bytes: histogram!("mainstem_storage_commit_bytes"),
+            queue_messages: gauge!("mainstem_storage_queue_messages"),
+            head_seq: gauge!("mainstem_storage_head_seq"),
+            floor_seq: gauge!("mainstem_storage_floor_seq"),
+            tail_bytes: gauge!("mainstem_storage_tail_bytes"),
+            hidden_accounts: gauge!("mainstem_storage_hidden_accounts"),
+            watermark_islands: gauge!("mainstem_storage_watermark_islands"),
+            disk_reads: counter!("mainstem_storage_disk_reads_total"),
+            disk_read_bytes: counter!("mainstem_storage_disk_read_bytes_total"),
+            commits: events("commit"),
+            syncs: events("sync"),
+            identities: events("identity"),
+            accounts: events("account"),
+            files_dropped: counter!("mainstem_storage_files_dropped_total"),
+        }
+    }
+
+    pub(crate) fn events(&self, kind: Kind) -> &Counter {
+        match kind {
+            Kind::Commit => &self.commits,
+            Kind::Sync => &self.syncs,
+            Kind::Identity => &self.identities,
+            Kind::Account => &self.accounts,
+        }
+    }
+}
+
+/// Gauges are floats; a seq below 2^53 is exact in one.
+pub(crate) fn exact(number: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a seq is below 2^53; sizes may be rounded")]
+    let float = number as f64;
+    float
+}
+
+/// The same of a size.
+pub(crate) fn size(number: usize) -> f64 {
+    exact(u64::try_from(number).unwrap_or(u64::MAX))
+}

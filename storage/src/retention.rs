@@ -1,0 +1,121 @@
+//! Forgetting: by time and by bytes, whichever ends earlier.
+//!
+//! The floor goes first: the sequencer commits it and readers obey it. Only then does this thread
+//! drop files, some at a time. A crash in between leaves files that nobody reads, and the next
+//! round drops them.
+//!
+//! Whole files only. A file that lies partly above the floor waits for the rest of it to follow,
+//! and so does what has not left the first level. A range tombstone would reach it, but it
+//! would make the next flushed file overlap every older one, and compaction would rewrite what it
+//! otherwise only moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use protocol::ids::Seq;
+
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::sequencer::entry::Message;
+use crate::store::batch::View;
+use crate::store::{BatchFile, Family, Store, keys};
+use crate::{Clock, Error};
+
+/// The thread's state.
+pub(crate) struct Retention {
+    pub(crate) store: Arc<Store>,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    pub(crate) retention: Duration,
+    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) sequencer: Sender<Message>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Retention {
+    /// Enforces it again and again, until the other end of `stop` is gone or something fails.
+    pub(crate) fn run(self, stop: &Receiver<()>, failure: &Failure) {
+        let pause = (self.retention / ROUNDS_PER_RETENTION).clamp(PAUSE_MIN, PAUSE_MAX);
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(pause) {
+            match self.enforce() {
+                Ok(()) => {}
+                Err(Error::Stopped) => return,
+                Err(error) => {
+                    failure.report(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Raises the floor to where it should be, then drops what lies below it.
+    pub(crate) fn enforce(&self) -> Result<(), Error> {
+        let files = self.store.batch_files()?;
+        if let Some(floor) = self.floor(&files)?
+            && floor > self.log.floor()
+        {
+            let (reply, committed) = bounded(1);
+            let message = Message::Floor { floor, reply };
+            self.sequencer.send(message).map_err(|_| Error::Stopped)?;
+            committed.recv().map_err(|_| Error::Stopped)?;
+        }
+        self.drop_below(&files, self.log.floor())
+    }
+
+    /// The end of the newest batch that may go; `None` if none may. The newest of all stays.
+    fn floor(&self, files: &[BatchFile]) -> Result<Option<Seq>, Error> {
+        let retention = u64::try_from(self.retention.as_micros()).unwrap_or(u64::MAX);
+        let by_time = (self.clock)().0.saturating_sub(retention);
+        let by_bytes = self.retention_bytes.and_then(|bytes| too_many(files, bytes));
+        let target = by_time.max(by_bytes.map_or(0, Seq::get)).min(self.log.head().get());
+        let target = Seq::new(target).expect("not beyond the head");
+        // The batch that begins at or before the target stays: the end of the one before it is a
+        // cursor after which nothing is missing.
+        let mut batches = self.store.batches(target);
+        batches.seek_for_prev(keys::batch(target));
+        if batches.valid() {
+            batches.prev();
+        }
+        let floor = match batches.value() {
+            Some(value) => Some(View::read(value).map(View::last)),
+            None => None,
+        };
+        batches.status()?;
+        floor.map(|floor| floor.ok_or_else(|| Family::Batches.corrupt("batch"))).transpose()
+    }
+
+    fn drop_below(&self, files: &[BatchFile], floor: Seq) -> Result<(), Error> {
+        // A batch that begins at or below the floor ends there, since the floor is the end of one.
+        let below: Vec<_> =
+            files.iter().filter(|file| file.last <= floor && file.level > 0).collect();
+        for step in below.chunks(FILES_PER_STEP) {
+            let from = step.first().map_or(Seq::ZERO, |file| file.first);
+            let to = step.iter().map(|file| file.last).max().unwrap_or(floor);
+            self.store.drop_batch_files(from, to)?;
+        }
+        self.metrics.files_dropped.increment(u64::try_from(below.len()).unwrap_or(0));
+        Ok(())
+    }
+}
+
+/// Where the newest files that together keep to `bytes_max` begin; `None` if all do.
+fn too_many(files: &[BatchFile], bytes_max: u64) -> Option<Seq> {
+    let mut bytes = 0u64;
+    for file in files.iter().rev() {
+        bytes = bytes.saturating_add(file.bytes);
+        if bytes > bytes_max {
+            return Some(file.last);
+        }
+    }
+    None
+}
+
+/// The window is longer than it should be by at most this part of it.
+const ROUNDS_PER_RETENTION: u32 = 64;
+/// A round lists all files, which takes milliseconds.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Dropping holds RocksDB's mutex, and with it the next commit, for about 10 ms a file.
+const FILES_PER_STEP: usize = 2;

@@ -1,0 +1,131 @@
+//! Every key of the store. Numbers are big-endian, so that keys sort as numbers do. They are on
+//! disk: a changed golden test here is a new format (docs/storage-format.md).
+
+use protocol::did::Did;
+use protocol::ids::{HostId, Seq};
+
+/// The store's format: u32.
+pub(crate) const META_FORMAT: &[u8] = b"format";
+/// The newest seq, and the clock of its commit: two u64.
+pub(crate) const META_HEAD: &[u8] = b"head";
+/// The log's floor: u64.
+pub(crate) const META_FLOOR: &[u8] = b"floor";
+
+/// `batches`: by the seq of the first event.
+pub(crate) fn batch(first: Seq) -> [u8; 8] {
+    first.get().to_be_bytes()
+}
+
+/// Reads what [`batch`] wrote.
+pub(crate) fn batch_first(key: &[u8]) -> Option<Seq> {
+    Seq::new(u64::from_be_bytes(key.try_into().ok()?))
+}
+
+/// `hosts`.
+pub(crate) fn host(id: HostId) -> [u8; 4] {
+    id.0.to_be_bytes()
+}
+
+/// `accounts`, `identities`, `hidden`: the DID's own compact form.
+pub(crate) fn account(did: &Did) -> Vec<u8> {
+    let mut key = Vec::with_capacity(DID_KEY_BYTES);
+    did.write_key(&mut key);
+    key
+}
+
+/// `host_accounts`: host, then DID.
+pub(crate) fn host_account(id: HostId, did: &Did) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + DID_KEY_BYTES);
+    key.extend_from_slice(&host(id));
+    did.write_key(&mut key);
+    key
+}
+
+/// `gaps`: what is owed of a host in all. These rows stand before all rows of accounts, so that a
+/// start reads only them.
+pub(crate) fn gap_host(id: HostId) -> [u8; 5] {
+    tagged(GAP_HOST, id)
+}
+
+/// `gaps`: what is owed of one account of a host.
+pub(crate) fn gap_account(id: HostId, did: &Did) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + DID_KEY_BYTES);
+    key.extend_from_slice(&tagged(GAP_ACCOUNT, id));
+    did.write_key(&mut key);
+    key
+}
+
+/// `gaps`: from and to (exclusive) of a host's rows of accounts.
+pub(crate) fn gap_accounts(id: HostId) -> ([u8; 5], [u8; 5]) {
+    let to = match id.0.checked_add(1) {
+        Some(next) => tagged(GAP_ACCOUNT, HostId(next)),
+        None => tagged(GAP_ACCOUNT + 1, HostId(0)),
+    };
+    (tagged(GAP_ACCOUNT, id), to)
+}
+
+/// `gaps`: from and to (exclusive) of every host's row.
+pub(crate) fn gap_hosts() -> ([u8; 5], [u8; 5]) {
+    (tagged(GAP_HOST, HostId(0)), tagged(GAP_ACCOUNT, HostId(0)))
+}
+
+/// The DID at the end of a `gaps` row of an account.
+pub(crate) fn gap_account_did(key: &[u8]) -> Option<Did> {
+    Did::from_key(key.get(5..)?)
+}
+
+/// The host of a `gaps` row.
+pub(crate) fn gap_host_id(key: &[u8]) -> Option<HostId> {
+    Some(HostId(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)))
+}
+
+/// `rejects`: a place in a host's ring.
+pub(crate) fn reject(id: HostId, place: u8) -> [u8; 5] {
+    let [a, b, c, d] = host(id);
+    [a, b, c, d, place]
+}
+
+fn tagged(tag: u8, id: HostId) -> [u8; 5] {
+    let [a, b, c, d] = host(id);
+    [tag, a, b, c, d]
+}
+
+const GAP_HOST: u8 = 0;
+const GAP_ACCOUNT: u8 = 1;
+/// A did:plc; a did:web may be longer.
+const DID_KEY_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::hex;
+
+    #[test]
+    fn keys_never_change() {
+        let check = |key: &[u8], golden: &str| assert_eq!(hex(key), golden);
+        let plc = Did::parse("did:plc:32rstgho2rbvpp5wrwqp5fub").unwrap();
+        let web = Did::parse("did:web:example.com").unwrap();
+        let host_id = HostId(0x0102_0304);
+        check(&batch(Seq::new(1_764_000_000_123_456).unwrap()), "000644562b87c240");
+        check(&host(host_id), "01020304");
+        check(&account(&plc), "01dea32998eed4435bbfb68da0fe9681");
+        check(&account(&web), "026578616d706c652e636f6d");
+        check(&host_account(host_id, &plc), "0102030401dea32998eed4435bbfb68da0fe9681");
+        check(&gap_host(host_id), "0001020304");
+        check(&gap_account(host_id, &web), "0101020304026578616d706c652e636f6d");
+        check(&reject(host_id, 63), "010203043f");
+        check(META_FORMAT, "666f726d6174");
+        check(META_HEAD, "68656164");
+        check(META_FLOOR, "666c6f6f72");
+    }
+
+    #[test]
+    fn a_hosts_account_gaps_are_one_range() {
+        let check = |id: u32, from: &str, to: &str| {
+            let range = gap_accounts(HostId(id));
+            assert_eq!((hex(&range.0), hex(&range.1)), (from.to_owned(), to.to_owned()));
+        };
+        check(7, "0100000007", "0100000008");
+        check(u32::MAX, "01ffffffff", "0200000000");
+    }
+}

@@ -1,0 +1,317 @@
+//! The database: families, rows by key, one write. What the rows hold is in `keys`, `records` and
+//! `batch`; that only the sequencer writes is the sequencer's to uphold (I11).
+
+use std::path::Path;
+
+use protocol::did::Did;
+use protocol::ids::{HostId, Micros, Seq};
+use rocksdb::{
+    ColumnFamily, DB, DBRawIteratorWithThreadMode, Direction, Env, IteratorMode, ReadOptions,
+    WriteBatch, WriteOptions,
+};
+
+use crate::Error;
+use crate::gaps::HostGap;
+use crate::hosts::Host;
+
+pub(crate) mod batch;
+#[cfg(test)]
+pub(crate) mod faults;
+pub(crate) mod fields;
+pub(crate) mod keys;
+pub(crate) mod options;
+pub(crate) mod records;
+
+/// An open database.
+pub(crate) struct Store {
+    db: DB,
+    #[cfg(test)]
+    pub(crate) faults: faults::Faults,
+    /// Invariant: outlives `db`, which keeps its files in it.
+    _memory: Option<Memory>,
+}
+
+/// A file system in memory, for tests. What was written in it is there when a store is opened in
+/// it again.
+#[derive(Clone)]
+pub struct Memory(Env);
+
+/// A column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// First seq → wire bytes and index.
+    Batches,
+    /// DID → state.
+    Accounts,
+    /// Host id → row.
+    Hosts,
+    /// (Host id, DID) → nothing: which accounts count on a host.
+    HostAccounts,
+    /// What is owed.
+    Gaps,
+    /// DID → key, PDS, fetched at.
+    Identities,
+    /// (Host id, place) → one of the last rejects.
+    Rejects,
+    /// DID → the seq since which the log leaves out its commits.
+    Hidden,
+    /// Format, head, clock, floor.
+    Meta,
+}
+
+/// Whether a write waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For the disk.
+    Disk,
+    /// For the operating system.
+    Os,
+}
+
+/// What a start needs to know.
+pub(crate) struct Found {
+    pub(crate) head: Seq,
+    /// The clock of the last commit; zero in an empty store.
+    pub(crate) clock: Micros,
+    pub(crate) floor: Seq,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) owed: Vec<(HostId, HostGap)>,
+    pub(crate) hidden: Vec<(Did, Seq)>,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Batches,
+        Self::Accounts,
+        Self::Hosts,
+        Self::HostAccounts,
+        Self::Gaps,
+        Self::Identities,
+        Self::Rejects,
+        Self::Hidden,
+        Self::Meta,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Batches => "batches",
+            Self::Accounts => "accounts",
+            Self::Hosts => "hosts",
+            Self::HostAccounts => "host_accounts",
+            Self::Gaps => "gaps",
+            Self::Identities => "identities",
+            Self::Rejects => "rejects",
+            Self::Hidden => "hidden",
+            Self::Meta => "meta",
+        }
+    }
+
+    pub(crate) fn corrupt(self, what: &'static str) -> Error {
+        Error::Corrupt { family: self.name(), what }
+    }
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn empty() -> Result<Self, Error> {
+        Ok(Self(Env::mem_env()?))
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.0
+    }
+}
+
+impl Store {
+    /// Opens the database, or makes it.
+    pub(crate) fn open(dir: &Path, in_memory: Option<Memory>) -> Result<Self, Error> {
+        let database = options::database(in_memory.as_ref());
+        let db = DB::open_cf_descriptors(&database, dir, options::families())?;
+        let store = Self {
+            db,
+            #[cfg(test)]
+            faults: faults::Faults::default(),
+            _memory: in_memory,
+        };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    pub(crate) fn family(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("every family is opened at start")
+    }
+
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.db.get_cf(self.family(family), key)?)
+    }
+
+    /// Writes all of it or nothing (I1).
+    pub(crate) fn write(&self, rows: WriteBatch, wait: Wait) -> Result<(), Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(wait == Wait::Disk);
+        #[cfg(test)]
+        self.faults.before_write()?;
+        self.db.write_opt(rows, &options)?;
+        #[cfg(test)]
+        self.faults.after_write()?;
+        Ok(())
+    }
+
+    /// Waits until the disk has everything written so far.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    /// An iterator over the batches up to and including `last`. Its blocks do not push rows of
+    /// accounts out of the cache.
+    pub(crate) fn batches(&self, last: Seq) -> DBRawIteratorWithThreadMode<'_, DB> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(READAHEAD_BYTES);
+        let end = last.get().saturating_add(1).to_be_bytes();
+        options.set_iterate_upper_bound(end);
+        self.db.raw_iterator_cf_opt(self.family(Family::Batches), options)
+    }
+
+    /// Rows of a family from `from` to `to` (exclusive), at most `limit`.
+    pub(crate) fn range(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let mut options = ReadOptions::default();
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let rows = self.db.iterator_cf_opt(self.family(family), options, mode).take(limit);
+        rows.map(|row| Ok(row.map(|(key, value)| (key.into_vec(), value.into_vec()))?)).collect()
+    }
+
+    /// The files of the batches, oldest first: their bytes, and the seqs of their first and last
+    /// batches.
+    pub(crate) fn batch_files(&self) -> Result<Vec<BatchFile>, Error> {
+        let mut files = Vec::new();
+        for file in self.db.live_files()? {
+            if file.column_family_name != Family::Batches.name() {
+                continue;
+            }
+            let seq = |key: &Option<Vec<u8>>| key.as_deref().and_then(keys::batch_first);
+            let (Some(first), Some(last)) = (seq(&file.start_key), seq(&file.end_key)) else {
+                return Err(Family::Batches.corrupt("a file without keys"));
+            };
+            let bytes = u64::try_from(file.size).unwrap_or(u64::MAX);
+            let level = file.level;
+            files.push(BatchFile { first, last, bytes, level });
+        }
+        files.sort_by_key(|file| file.first);
+        Ok(files)
+    }
+
+    /// Drops the files of batches that lie wholly in `from..=to`. Blocks the caller for up to
+    /// some 20 ms a file. Only what the committed floor has given up may lie there.
+    pub(crate) fn drop_batch_files(&self, from: Seq, to: Seq) -> Result<(), Error> {
+        let family = self.family(Family::Batches);
+        Ok(self.db.delete_file_in_range_cf(family, keys::batch(from), keys::batch(to))?)
+    }
+
+    /// Reads what a start needs, and checks that it fits together.
+    pub(crate) fn found(&self) -> Result<Found, Error> {
+        let meta = Family::Meta;
+        let (head, clock) = match self.get(meta, keys::META_HEAD)? {
+            None => (Seq::ZERO, Micros(0)),
+            Some(row) => records::read_head(&row).ok_or_else(|| meta.corrupt("head"))?,
+        };
+        let floor = match self.get(meta, keys::META_FLOOR)? {
+            None => Seq::ZERO,
+            Some(row) => records::read_seq(&row).ok_or_else(|| meta.corrupt("floor"))?,
+        };
+        self.check_newest_batch(head)?;
+        let hosts = self.read_all(Family::Hosts, |key, row| {
+            records::read_host(HostId(u32::from_be_bytes(key.try_into().ok()?)), row)
+        })?;
+        let hidden = self.read_all(Family::Hidden, |key, row| {
+            Some((Did::from_key(key)?, records::read_seq(row)?))
+        })?;
+        let (from, to) = keys::gap_hosts();
+        let mut owed = Vec::new();
+        for (key, row) in self.range(Family::Gaps, &from, Some(&to), usize::MAX)? {
+            let gap = keys::gap_host_id(&key).zip(records::read_host_gap(&row));
+            owed.push(gap.ok_or_else(|| Family::Gaps.corrupt("host gap"))?);
+        }
+        Ok(Found { head, clock, floor, hosts, owed, hidden })
+    }
+
+    // I1: the head and the batch that it is the end of were written together.
+    fn check_newest_batch(&self, head: Seq) -> Result<(), Error> {
+        let family = self.family(Family::Batches);
+        let mut batches = self.db.raw_iterator_cf(family);
+        batches.seek_to_last();
+        let newest = match batches.value() {
+            None => {
+                batches.status()?;
+                Seq::ZERO
+            }
+            Some(value) => batch::View::read(value)
+                .ok_or_else(|| Family::Batches.corrupt("newest batch"))?
+                .last(),
+        };
+        if newest != head {
+            return Err(Family::Meta.corrupt("the head is not the end of the newest batch"));
+        }
+        Ok(())
+    }
+
+    fn check_format(&self) -> Result<(), Error> {
+        let meta = Family::Meta;
+        match self.get(meta, keys::META_FORMAT)? {
+            None => {
+                let mut rows = WriteBatch::default();
+                rows.put_cf(self.family(meta), keys::META_FORMAT, FORMAT.to_be_bytes());
+                self.write(rows, Wait::Disk)
+            }
+            Some(row) => {
+                let row: [u8; 4] = row.try_into().map_err(|_| meta.corrupt("format"))?;
+                let found = u32::from_be_bytes(row);
+                if found == FORMAT { Ok(()) } else { Err(Error::Format { found, known: FORMAT }) }
+            }
+        }
+    }
+
+    fn read_all<T>(
+        &self,
+        family: Family,
+        read: impl Fn(&[u8], &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let mut rows = Vec::new();
+        for row in self.db.iterator_cf(self.family(family), IteratorMode::Start) {
+            let (key, value) = row?;
+            rows.push(read(&key, &value).ok_or_else(|| family.corrupt("row"))?);
+        }
+        Ok(rows)
+    }
+}
+
+/// A file of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchFile {
+    /// First seq of its first batch.
+    pub(crate) first: Seq,
+    /// First seq of its last batch.
+    pub(crate) last: Seq,
+    pub(crate) bytes: u64,
+    /// Zero: just flushed; it can be dropped once it has been moved further down.
+    pub(crate) level: i32,
+}
+
+/// The format of keys and rows as a whole.
+pub(crate) const FORMAT: u32 = 1;
+/// A replay reads batches one after the other.
+const READAHEAD_BYTES: usize = 512 << 10;
+
+#[cfg(test)]
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,349 @@
+//! Every row of the store but the batches: explicit bytes, the first of them the version of the
+//! row. Numbers are big-endian; a text is its length (u16) and UTF-8. They are on disk: a changed
+//! golden test here is a new format (docs/storage-format.md).
+
+use std::sync::Arc;
+
+use protocol::account::{Account, Local, Repo, Upstream};
+use protocol::did::Did;
+use protocol::host::{HostName, HostRules};
+use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
+use protocol::keys::Curve;
+use protocol::tid::Tid;
+
+use crate::gaps::{AccountGap, HostGap};
+use crate::hosts::{Host, HostState, Start};
+use crate::sequencer::entry::RejectNote;
+
+use super::fields::{Fields, put_text};
+
+/// A resolved identity. The store only keeps it: what it means is the verifier's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// Whose.
+    pub did: Did,
+    /// The signing key: its curve and compressed point.
+    pub key: Option<(Curve, [u8; 33])>,
+    /// The host that may speak for it.
+    pub pds: Option<HostName>,
+    /// The first valid handle of its document.
+    pub handle: Option<String>,
+    /// When the document was fetched.
+    pub fetched: Micros,
+    /// The DID was tombstoned.
+    pub tombstoned: bool,
+}
+
+/// A dropped event, as a host's ring holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectRow {
+    /// The host's how-manieth reject it was, from 0.
+    pub number: u64,
+    /// When.
+    pub at: Micros,
+    /// The offence.
+    pub name: String,
+    /// The account, if it was known.
+    pub did: Option<Did>,
+    /// The first bytes of the frame.
+    pub excerpt: Vec<u8>,
+}
+
+/// `accounts`.
+pub(crate) fn account(account: &Account) -> Vec<u8> {
+    let Upstream { active, status } = &account.upstream;
+    let mut out = Vec::with_capacity(ACCOUNT_BYTES + status.as_ref().map_or(0, |text| text.len()));
+    out.push(VERSION);
+    out.push(
+        flag(*active, ACTIVE)
+            | flag(account.repo.is_some(), HAS_REPO)
+            | flag(status.is_some(), HAS_STATUS),
+    );
+    out.push(match account.local {
+        Local::None => 0,
+        Local::Takendown => 1,
+        Local::Suspended => 2,
+        Local::Throttled => 3,
+    });
+    out.extend_from_slice(&account.host.0.to_be_bytes());
+    out.extend_from_slice(&account.epoch.0.to_be_bytes());
+    out.extend_from_slice(&account.host_seq.get().to_be_bytes());
+    let (rev, data, commit) = account
+        .repo
+        .as_ref()
+        .map_or((0, [0; 32], [0; 32]), |repo| (repo.rev.bits(), repo.data, repo.commit));
+    out.extend_from_slice(&rev.to_be_bytes());
+    out.extend_from_slice(&data);
+    out.extend_from_slice(&commit);
+    out.extend_from_slice(status.as_deref().unwrap_or_default().as_bytes());
+    out
+}
+
+/// Reads what [`account`] wrote.
+pub(crate) fn read_account(row: &[u8]) -> Option<Account> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let flags = fields.u8()?;
+    let local = match fields.u8()? {
+        0 => Local::None,
+        1 => Local::Takendown,
+        2 => Local::Suspended,
+        3 => Local::Throttled,
+        _ => return None,
+    };
+    let host = HostId(fields.u32()?);
+    let epoch = Epoch(fields.u32()?);
+    let host_seq = HostSeq::new(fields.u64()?)?;
+    let rev = Tid::from_bits(fields.u64()?)?;
+    let repo = Repo { rev, data: fields.array()?, commit: fields.array()? };
+    let status = std::str::from_utf8(fields.rest()).ok()?;
+    if flags & HAS_STATUS == 0 && !status.is_empty() {
+        return None;
+    }
+    Some(Account {
+        host,
+        epoch,
+        host_seq,
+        local,
+        upstream: Upstream {
+            active: flags & ACTIVE != 0,
+            status: (flags & HAS_STATUS != 0).then(|| Arc::from(status)),
+        },
+        repo: (flags & HAS_REPO != 0).then_some(repo),
+    })
+}
+
+/// `hosts`.
+pub(crate) fn host(host: &Host) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + host.name.as_str().len() + host.reason.len());
+    out.push(VERSION);
+    out.push(
+        flag(host.start == Start::Oldest, OLDEST)
+            | flag(host.ratchet_closed, RATCHET)
+            | flag(host.banned, BANNED),
+    );
+    out.push(match host.state {
+        HostState::Idle => 0,
+        HostState::Connecting => 1,
+        HostState::Streaming => 2,
+        HostState::BackingOff => 3,
+        HostState::Refused => 4,
+    });
+    out.extend_from_slice(&host.epoch.0.to_be_bytes());
+    out.extend_from_slice(&host.cursor.get().to_be_bytes());
+    out.extend_from_slice(&host.added.0.to_be_bytes());
+    out.extend_from_slice(&host.since.0.to_be_bytes());
+    out.extend_from_slice(&host.accounts.to_be_bytes());
+    out.extend_from_slice(&host.rejects.to_be_bytes());
+    put_text(&mut out, host.name.as_str());
+    put_text(&mut out, &host.reason);
+    out
+}
+
+/// Reads what [`host`] wrote.
+pub(crate) fn read_host(id: HostId, row: &[u8]) -> Option<Host> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let flags = fields.u8()?;
+    let state = match fields.u8()? {
+        0 => HostState::Idle,
+        1 => HostState::Connecting,
+        2 => HostState::Streaming,
+        3 => HostState::BackingOff,
+        4 => HostState::Refused,
+        _ => return None,
+    };
+    let epoch = Epoch(fields.u32()?);
+    let cursor = HostSeq::new(fields.u64()?)?;
+    let added = Micros(fields.u64()?);
+    let since = Micros(fields.u64()?);
+    let accounts = fields.u64()?;
+    let rejects = fields.u64()?;
+    let name = host_name(fields.text()?)?;
+    let reason = Arc::from(fields.text()?);
+    fields.end()?;
+    Some(Host {
+        id,
+        name,
+        added,
+        start: if flags & OLDEST != 0 { Start::Oldest } else { Start::Live },
+        epoch,
+        cursor,
+        state,
+        reason,
+        since,
+        accounts,
+        rejects,
+        ratchet_closed: flags & RATCHET != 0,
+        banned: flags & BANNED != 0,
+    })
+}
+
+/// `identities`; the DID is the key.
+pub(crate) fn identity(identity: &IdentityRow) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(VERSION);
+    out.push(
+        flag(identity.tombstoned, TOMBSTONED)
+            | flag(identity.pds.is_some(), HAS_PDS)
+            | flag(identity.handle.is_some(), HAS_HANDLE),
+    );
+    out.extend_from_slice(&identity.fetched.0.to_be_bytes());
+    match &identity.key {
+        None => out.push(0),
+        Some((curve, point)) => {
+            out.push(match curve {
+                Curve::K256 => 1,
+                Curve::P256 => 2,
+            });
+            out.extend_from_slice(point);
+        }
+    }
+    put_text(&mut out, identity.pds.as_ref().map_or("", |name| name.as_str()));
+    put_text(&mut out, identity.handle.as_deref().unwrap_or_default());
+    out
+}
+
+/// Reads what [`identity`] wrote.
+pub(crate) fn read_identity(did: &Did, row: &[u8]) -> Option<IdentityRow> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let flags = fields.u8()?;
+    let fetched = Micros(fields.u64()?);
+    let key = match fields.u8()? {
+        0 => None,
+        1 => Some((Curve::K256, fields.array()?)),
+        2 => Some((Curve::P256, fields.array()?)),
+        _ => return None,
+    };
+    let pds = fields.text()?;
+    let pds = if flags & HAS_PDS != 0 { Some(host_name(pds)?) } else { None };
+    let handle = fields.text()?;
+    let handle = (flags & HAS_HANDLE != 0).then(|| handle.to_owned());
+    fields.end()?;
+    let tombstoned = flags & TOMBSTONED != 0;
+    Some(IdentityRow { did: did.clone(), key, pds, handle, fetched, tombstoned })
+}
+
+/// `rejects`.
+pub(crate) fn reject(number: u64, note: &RejectNote) -> Vec<u8> {
+    let excerpt = &note.excerpt[..note.excerpt.len().min(EXCERPT_BYTES_MAX)];
+    let mut out = Vec::with_capacity(64 + excerpt.len());
+    out.push(VERSION);
+    out.extend_from_slice(&number.to_be_bytes());
+    out.extend_from_slice(&note.at.0.to_be_bytes());
+    put_text(&mut out, note.name);
+    put_text(&mut out, &note.did.as_ref().map_or_else(String::new, Did::to_string));
+    out.extend_from_slice(excerpt);
+    out
+}
+
+/// Reads what [`reject`] wrote.
+pub(crate) fn read_reject(row: &[u8]) -> Option<RejectRow> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let number = fields.u64()?;
+    let at = Micros(fields.u64()?);
+    let name = fields.text()?.to_owned();
+    let did = match fields.text()? {
+        "" => None,
+        text => Some(Did::parse(text).ok()?),
+    };
+    Some(RejectRow { number, at, name, did, excerpt: fields.rest().to_vec() })
+}
+
+/// `gaps`, the row of a host.
+pub(crate) fn host_gap(gap: &HostGap) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + gap.reason.len());
+    out.push(VERSION);
+    out.push(flag(gap.whole, WHOLE));
+    out.extend_from_slice(&gap.accounts.to_be_bytes());
+    out.extend_from_slice(&gap.since.0.to_be_bytes());
+    put_text(&mut out, &gap.reason);
+    out
+}
+
+/// Reads what [`host_gap`] wrote.
+pub(crate) fn read_host_gap(row: &[u8]) -> Option<HostGap> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let whole = fields.u8()? & WHOLE != 0;
+    let accounts = fields.u32()?;
+    let since = Micros(fields.u64()?);
+    let reason = fields.text()?.to_owned();
+    fields.end()?;
+    Some(HostGap { whole, accounts, since, reason })
+}
+
+/// `gaps`, the row of an account.
+pub(crate) fn account_gap(gap: &AccountGap) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + gap.reason.len());
+    out.push(VERSION);
+    out.extend_from_slice(&gap.since.0.to_be_bytes());
+    put_text(&mut out, &gap.reason);
+    out
+}
+
+/// Reads what [`account_gap`] wrote.
+pub(crate) fn read_account_gap(did: Did, row: &[u8]) -> Option<AccountGap> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let since = Micros(fields.u64()?);
+    let reason = fields.text()?.to_owned();
+    fields.end()?;
+    Some(AccountGap { did, since, reason })
+}
+
+/// `meta`, the head: the newest seq and the clock of its commit.
+pub(crate) fn head(head: Seq, clock: Micros) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&head.get().to_be_bytes());
+    out[8..].copy_from_slice(&clock.0.to_be_bytes());
+    out
+}
+
+/// Reads what [`head`] wrote.
+pub(crate) fn read_head(row: &[u8]) -> Option<(Seq, Micros)> {
+    let row: &[u8; 16] = row.try_into().ok()?;
+    let (seq, clock) = row.split_at(8);
+    let number = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.try_into().ok()?));
+    Some((Seq::new(number(seq)?)?, Micros(number(clock)?)))
+}
+
+/// A seq alone: `meta`, the floor, and `hidden`, since when.
+pub(crate) fn seq(seq: Seq) -> [u8; 8] {
+    seq.get().to_be_bytes()
+}
+
+/// Reads what [`seq`] wrote.
+pub(crate) fn read_seq(row: &[u8]) -> Option<Seq> {
+    Seq::new(u64::from_be_bytes(row.try_into().ok()?))
+}
+
+/// A host's normal form was checked by the rules of its day before it came here: reading it back
+/// must not depend on how the process was started.
+fn host_name(text: &str) -> Option<HostName> {
+    HostName::parse(text, HostRules::Insecure).ok()
+}
+
+fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
+}
+
+/// Of every kind of row.
+const VERSION: u8 = 1;
+
+const ACTIVE: u8 = 1;
+const HAS_REPO: u8 = 2;
+const HAS_STATUS: u8 = 4;
+/// An account without a status.
+const ACCOUNT_BYTES: usize = 91;
+
+const OLDEST: u8 = 1;
+const RATCHET: u8 = 2;
+const BANNED: u8 = 4;
+
+const TOMBSTONED: u8 = 1;
+const HAS_PDS: u8 = 2;
+const HAS_HANDLE: u8 = 4;
+
+const WHOLE: u8 = 1;
+
+/// Bytes of a dropped frame that are kept: enough to see header, DID and seq.
+pub(crate) const EXCERPT_BYTES_MAX: usize = 512;
+/// Rejects kept per host.
+pub(crate) const REJECTS_PER_HOST: u8 = 64;
