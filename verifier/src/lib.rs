@@ -1,1 +1,27 @@
-//! Check: identity, signature, MST inversion, account state
+//! Check: who may speak for an account, and whether what is said is true.
+//!
+//! In: `(host, event, ticket)`, in the order in which each host sent them.
+//! Out: one `Verdict` per ticket, per account in that order: accept, or a named `Reject`.
+//! Upholds: I4 (one account, one shard), I9 (pure checks), I11 (an account's state has one owner),
+//! I12 (no signature, no passage), I13 (what is missed leaves a gap).
+//! Knows nothing of: sockets, RocksDB, cursors, our seq.
+
+mod event;
+mod options;
+
+mod pool;
+mod intake;
+mod shard;
+mod accounts;
+mod parked;
+
+pub mod check;
+pub mod identity;
+
+mod verdict;
+mod metrics;
+
+pub use event::{Content, Event, Lenience, Origin};
+pub use options::{Clock, Handles, Options, Recall, Timing};
+pub use pool::{Handle, Out, start};
+pub use verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Identity, Mark, Outcome, Verdict};

@@ -1,0 +1,104 @@
+//! The accounts that a shard holds in memory: newer than the store until their mark is settled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use protocol::account::Account;
+use protocol::did::Did;
+use protocol::ids::{HostId, Micros};
+
+use crate::check::Status;
+use crate::identity::Cache;
+use crate::options::Recall;
+
+/// The newest state of one shard's accounts (I11: nobody else changes them).
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    held: Cache<Held>,
+    asked: Cache<Asked>,
+    recall: Arc<Recall>,
+    settled: Arc<[AtomicU64]>,
+    shard: usize,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// `None`: the store has none either.
+    account: Option<Account>,
+    /// The verdict that made it so. Until that is settled the store's copy is older, and this one
+    /// may not be forgotten; such copies are bounded by the store's queue.
+    mark: u64,
+    /// When its last `#sync` passed.
+    synced: Option<Micros>,
+}
+
+/// A question to a host about an account's status.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) host: HostId,
+    pub(crate) at: Micros,
+    /// `None` while the question is under way.
+    pub(crate) status: Option<Status>,
+}
+
+impl Accounts {
+    pub(crate) fn new(
+        accounts_max: usize,
+        recall: Arc<Recall>,
+        settled: Arc<[AtomicU64]>,
+        shard: usize,
+    ) -> Self {
+        let (held, asked) = (Cache::new(accounts_max), Cache::new(ASKED_MAX));
+        Self { held, asked, recall, settled, shard }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The account as the last verdict left it.
+    pub(crate) fn get(&mut self, did: &Did) -> Option<Account> {
+        self.held(did).account.clone()
+    }
+
+    /// When the account's last `#sync` passed, as far as is remembered.
+    pub(crate) fn synced(&mut self, did: &Did) -> Option<Micros> {
+        self.held(did).synced
+    }
+
+    /// The verdict `mark` has changed the account.
+    pub(crate) fn set(&mut self, did: &Did, account: Account, mark: u64) {
+        let held = self.held(did);
+        held.account = Some(account);
+        held.mark = mark;
+    }
+
+    /// A `#sync` of the account has passed.
+    pub(crate) fn note_sync(&mut self, did: &Did, now: Micros) {
+        self.held(did).synced = Some(now);
+    }
+
+    /// What a host was last asked about the account's status.
+    pub(crate) fn asked(&mut self, did: &Did) -> Option<&mut Asked> {
+        self.asked.get(did)
+    }
+
+    /// A host is asked about the account's status.
+    pub(crate) fn note_asked(&mut self, did: &Did, host: HostId, at: Micros) {
+        let make = || Asked { host, at, status: None };
+        // Questions under way are bounded by the events that wait for them.
+        let asked = self.asked.get_or_insert(did, make, |_, asked| asked.status.is_none());
+        *asked = make();
+    }
+
+    fn held(&mut self, did: &Did) -> &mut Held {
+        let recall = &self.recall;
+        let settled = &self.settled[self.shard];
+        let make = || Held { account: (recall.account)(did), mark: 0, synced: None };
+        let keep = |_: &Did, held: &Held| held.mark > settled.load(Ordering::Acquire);
+        self.held.get_or_insert(did, make, keep)
+    }
+}
+
+/// Accounts of one shard whose host's answer about their status is remembered; 100 bytes each.
+const ASKED_MAX: usize = 10_000;

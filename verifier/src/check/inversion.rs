@@ -1,0 +1,141 @@
+//! The proof of a commit: the tree holds what the ops say, and undoing them gives `prevData`.
+
+use std::sync::LazyLock;
+
+use protocol::car::Blocks;
+use protocol::cid::Cid;
+use protocol::frame::CommitFrame;
+use protocol::mst::{Change, MstError, PartialTree, Tree};
+use protocol::reject::Reject;
+
+use super::Proof;
+use super::ops::Fold;
+
+/// How much was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proven {
+    /// With `prevData` and every `prev`: Sync 1.1.
+    Whole,
+    /// Without `prevData`: undoing the ops gives the empty tree.
+    First,
+    /// The tree holds what the ops say; nothing about the tree before.
+    TreeOnly,
+}
+
+/// Proves the fold against the tree at `data`.
+pub(super) fn prove(
+    proof: Proof,
+    frame: &CommitFrame<'_>,
+    fold: &Fold<'_>,
+    blocks: &Blocks<'_>,
+    data: &Cid,
+) -> Result<Proven, Reject> {
+    if fold.changes.is_empty() {
+        return unchanged(frame, blocks, data);
+    }
+    let proven = match frame.prev_data {
+        Some(prev_data) if fold.has_every_prev => whole(&prev_data, fold, blocks, data),
+        prev_data => part(proof, prev_data.is_none(), fold, blocks, data),
+    };
+    match proven {
+        Err(Reject::InversionIncomplete) if proof == Proof::Lenient => Ok(Proven::TreeOnly),
+        proven => proven,
+    }
+}
+
+/// The root of the tree without a record.
+pub(super) fn empty_tree() -> &'static Cid {
+    static EMPTY: LazyLock<Cid> = LazyLock::new(|| Tree::new().root());
+    &EMPTY
+}
+
+/// A commit without ops (the real PDS makes one of `applyWrites` without writes) need not send the
+/// tree, since it says that nothing changed.
+fn unchanged(
+    frame: &CommitFrame<'_>,
+    blocks: &Blocks<'_>,
+    data: &Cid,
+) -> Result<Proven, Reject> {
+    match PartialTree::read(blocks, data) {
+        Ok(_) | Err(MstError::Missing) => {}
+        Err(error) => return Err(reject(error)),
+    }
+    if frame.prev_data.as_ref().unwrap_or_else(|| empty_tree()) != data {
+        return Err(Reject::InversionMismatch);
+    }
+    Ok(if frame.prev_data.is_some() { Proven::Whole } else { Proven::First })
+}
+
+/// Sync 1.1: "start with the new tree, invert every operation, and compare the root with
+/// `prevData`" (proposal 0006).
+fn whole(
+    prev_data: &Cid,
+    fold: &Fold<'_>,
+    blocks: &Blocks<'_>,
+    data: &Cid,
+) -> Result<Proven, Reject> {
+    let (tree, deletions_shown) = read(fold, blocks, data)?;
+    if !deletions_shown {
+        return Err(Reject::InversionIncomplete);
+    }
+    if tree.invert(&effective(fold)).map_err(reject)? != *prev_data {
+        return Err(Reject::InversionMismatch);
+    }
+    Ok(Proven::Whole)
+}
+
+/// Without `prevData`, or without some `prev`: a first commit, or Sync 1.0. A host that has once
+/// proven a commit whole cannot fall back to Sync 1.0.
+fn part(
+    proof: Proof,
+    may_be_first: bool,
+    fold: &Fold<'_>,
+    blocks: &Blocks<'_>,
+    data: &Cid,
+) -> Result<Proven, Reject> {
+    let (tree, deletions_shown) = read(fold, blocks, data)?;
+    if may_be_first && fold.has_every_prev && deletions_shown {
+        match tree.invert(&effective(fold)) {
+            Ok(root) if root == *empty_tree() => return Ok(Proven::First),
+            Ok(_) | Err(MstError::Missing) => {}
+            Err(error) => return Err(reject(error)),
+        }
+    }
+    match proof {
+        Proof::Owed => Err(Reject::PrevDataMissing),
+        Proof::NotYet | Proof::Lenient => Ok(Proven::TreeOnly),
+    }
+}
+
+/// The tree, which holds every record written and none deleted. With it: whether the search for
+/// every deleted path ends within the blocks.
+fn read<'a>(
+    fold: &Fold<'_>,
+    blocks: &Blocks<'a>,
+    data: &Cid,
+) -> Result<(PartialTree<'a>, bool), Reject> {
+    let tree = PartialTree::read(blocks, data).map_err(reject)?;
+    let mut deletions_shown = true;
+    for change in &fold.changes {
+        match tree.get(change.path) {
+            Ok(held) if held == change.new => {}
+            Ok(_) => return Err(Reject::OpNotInTree),
+            Err(MstError::Missing) if change.new.is_none() => deletions_shown = false,
+            Err(error) => return Err(reject(error)),
+        }
+    }
+    Ok((tree, deletions_shown))
+}
+
+/// What there is to undo: a record created and deleted in one commit left nothing.
+fn effective<'a>(fold: &Fold<'a>) -> Vec<Change<'a>> {
+    fold.changes.iter().filter(|change| change.old != change.new).copied().collect()
+}
+
+fn reject(error: MstError) -> Reject {
+    match error {
+        MstError::Malformed => Reject::MstMalformed,
+        MstError::TooLarge => Reject::MstTooLarge,
+        MstError::Missing => Reject::InversionIncomplete,
+    }
+}

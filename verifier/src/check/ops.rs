@@ -1,0 +1,91 @@
+//! The ops of a commit: several on one path become one change, and the records are looked at.
+
+use protocol::car::Blocks;
+use protocol::cbor;
+use protocol::cid::Cid;
+use protocol::frame::Op;
+use protocol::mst::Change;
+use protocol::reject::Reject;
+use protocol::rkey;
+
+/// A commit's ops, folded: one change for each path.
+#[derive(Debug)]
+pub(super) struct Fold<'a> {
+    /// Paths are distinct; ordered by path.
+    pub changes: Vec<Change<'a>>,
+    /// Every first op of a path that needs a `prev` has it, so that all can be undone.
+    pub has_every_prev: bool,
+}
+
+/// Folds the ops in order: old = the first op's `prev`, new = the last op's `cid`. Later ops'
+/// `prev` is not looked at. The real PDS sends several ops on one path: delete A + create A,
+/// update A twice, create B + delete B.
+pub(super) fn fold<'a>(ops: &[Op<'a>]) -> Result<Fold<'a>, Reject> {
+    let actions = ops.iter().map(action).collect::<Result<Vec<_>, _>>()?;
+    let mut order: Vec<usize> = (0..ops.len()).collect();
+    order.sort_by_key(|&index| ops[index].path);
+    let mut fold = Fold { changes: Vec::with_capacity(ops.len()), has_every_prev: true };
+    for index in order {
+        let op = &ops[index];
+        let action = actions[index];
+        match fold.changes.last_mut().filter(|change| change.path == op.path) {
+            Some(change) => {
+                // Create only where nothing is, update and delete only where something is.
+                if change.new.is_some() == (action == Action::Create) {
+                    return Err(Reject::OpDuplicate);
+                }
+                change.new = op.cid;
+            }
+            None => {
+                fold.has_every_prev &= action == Action::Create || op.prev.is_some();
+                fold.changes.push(Change { path: op.path, old: op.prev, new: op.cid });
+            }
+        }
+    }
+    Ok(fold)
+}
+
+/// Every record that the commit leaves behind is there, small enough, and one CBOR map. Its
+/// canonical form is its author's affair: records are signed as they are.
+pub(super) fn records(fold: &Fold<'_>, blocks: &Blocks<'_>) -> Result<(), Reject> {
+    for cid in fold.changes.iter().filter_map(|change| change.new) {
+        record(blocks, &cid)?;
+    }
+    Ok(())
+}
+
+fn record(blocks: &Blocks<'_>, cid: &Cid) -> Result<(), Reject> {
+    let record = blocks.get(cid).ok_or(Reject::RecordMissing)?;
+    if record.len() > RECORD_BYTES_MAX {
+        return Err(Reject::RecordTooBig);
+    }
+    if !cbor::is_one_map(record) {
+        return Err(Reject::RecordMalformed);
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Create,
+    Update,
+    Delete,
+}
+
+/// "create: cid; update: cid, prev; delete: prev", nothing else (com.atproto.sync.subscribeRepos).
+/// A missing `prev` is Sync 1.0, judged with the proof.
+fn action(op: &Op<'_>) -> Result<Action, Reject> {
+    let action = match (op.action, op.cid, op.prev) {
+        ("create", Some(_), None) => Action::Create,
+        ("update", Some(_), _) => Action::Update,
+        ("delete", None, _) => Action::Delete,
+        _ => return Err(Reject::OpMalformed),
+    };
+    if !rkey::is_path(op.path) {
+        return Err(Reject::OpPath);
+    }
+    Ok(action)
+}
+
+/// A record's own limit (atproto.com/guides/data-validation).
+const RECORD_BYTES_MAX: usize = 1_000_000;

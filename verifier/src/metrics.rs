@@ -1,0 +1,171 @@
+//! What the verifier counts. Handles are registered once; labels come from enums, never from what
+//! hosts or accounts are called.
+
+use metrics::{Counter, Gauge, counter, gauge};
+use protocol::frame::Kind;
+use protocol::reject::Reject;
+
+use crate::check::Status;
+use crate::identity::Found;
+use crate::verdict::Accepted;
+
+/// The handles of one shard.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    received: Counter,
+    /// In the order of [`KINDS`].
+    passed: [Counter; 4],
+    /// In the order of [`Reject::ALL`].
+    dropped: Vec<Counter>,
+    signatures: [Counter; 3],
+    chain_breaks: Counter,
+    recoded: Counter,
+    healed: Counter,
+    /// In the order of [`OUTCOMES`].
+    lookups: Vec<Counter>,
+    queued: Gauge,
+    parked_accounts: Level,
+    parked_bytes: Gauge,
+    accounts: Level,
+    identities: Level,
+    under_way: Level,
+}
+
+/// One shard's part of a gauge that all shards share.
+#[derive(Clone)]
+struct Level {
+    gauge: Gauge,
+    last: usize,
+}
+
+impl Metrics {
+    /// Registers all, so that what has not happened reads zero.
+    pub(crate) fn register() -> Self {
+        let level = |gauge| Level { gauge, last: 0 };
+        let signature =
+            |outcome| counter!("mainstem_verifier_signatures_total", "outcome" => outcome);
+        Self {
+            received: counter!("mainstem_verifier_received_total"),
+            passed: KINDS
+                .map(|(_, name)| counter!("mainstem_verifier_passed_total", "kind" => name)),
+            dropped: Reject::ALL
+                .iter()
+                .map(|it| counter!("mainstem_verifier_dropped_total", "reason" => it.name()))
+                .collect(),
+            signatures: ["valid", "high_s", "invalid"].map(signature),
+            chain_breaks: counter!("mainstem_verifier_chain_breaks_total"),
+            recoded: counter!("mainstem_verifier_envelope_recoded_total"),
+            healed: counter!("mainstem_verifier_healed_total"),
+            lookups: OUTCOMES
+                .iter()
+                .map(|(what, outcome)| {
+                    counter!(
+                        "mainstem_verifier_lookups_total", "what" => *what, "outcome" => *outcome
+                    )
+                })
+                .collect(),
+            queued: gauge!("mainstem_verifier_queued_events"),
+            parked_accounts: level(gauge!("mainstem_verifier_parked_accounts")),
+            parked_bytes: gauge!("mainstem_verifier_parked_bytes"),
+            accounts: level(gauge!("mainstem_verifier_accounts_cached")),
+            identities: level(gauge!("mainstem_verifier_identities_cached")),
+            under_way: level(gauge!("mainstem_verifier_documents_under_way")),
+        }
+    }
+
+    pub(crate) fn queued(&self) -> Gauge {
+        self.queued.clone()
+    }
+
+    pub(crate) fn received(&self) {
+        self.received.increment(1);
+    }
+
+    pub(crate) fn passed(&self, accepted: &Accepted) {
+        let Some(frame) = accepted.frames.last() else { return };
+        if let Some(at) = KINDS.iter().position(|(kind, _)| *kind == frame.kind()) {
+            self.passed[at].increment(1);
+        }
+        if matches!(frame.kind(), Kind::Commit | Kind::Sync) {
+            self.signatures[0].increment(1);
+        }
+        self.chain_breaks.increment(u64::from(accepted.chain_break));
+        self.recoded.increment(u64::from(frame.recoded()));
+        self.healed.increment(u64::from(accepted.frames.len() > 1));
+    }
+
+    pub(crate) fn dropped(&self, reject: Reject) {
+        if let Some(at) = Reject::ALL.iter().position(|it| *it == reject) {
+            self.dropped[at].increment(1);
+        }
+        match reject {
+            Reject::SignatureHighS => self.signatures[1].increment(1),
+            Reject::SignatureInvalid => self.signatures[2].increment(1),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn lookup(&self, found: &Found) {
+        let outcome = match found {
+            Found::Document(identity) if identity.tombstoned => ("document", "tombstoned"),
+            Found::Document(_) => ("document", "found"),
+            Found::Missing => ("document", "missing"),
+            Found::Failed => ("document", "failed"),
+            Found::Status(_, Status::Of(upstream)) if upstream.active => ("status", "active"),
+            Found::Status(_, Status::Of(_)) => ("status", "inactive"),
+            Found::Status(_, Status::NotFound) => ("status", "missing"),
+            Found::Status(_, Status::MethodMissing) => ("status", "method_missing"),
+            Found::Status(_, Status::None) => ("status", "failed"),
+        };
+        if let Some(at) = OUTCOMES.iter().position(|it| *it == outcome) {
+            self.lookups[at].increment(1);
+        }
+    }
+
+    /// The fill of what is bounded.
+    pub(crate) fn fill(&mut self, fill: &Fill) {
+        self.accounts.set(fill.accounts);
+        self.identities.set(fill.identities);
+        self.under_way.set(fill.under_way);
+        self.parked_accounts.set(fill.parked_accounts);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is for reading")]
+        self.parked_bytes.set(fill.parked_bytes as f64);
+    }
+}
+
+/// How full a shard is.
+pub(crate) struct Fill {
+    pub(crate) accounts: usize,
+    pub(crate) identities: usize,
+    pub(crate) under_way: usize,
+    pub(crate) parked_accounts: usize,
+    /// Over all shards.
+    pub(crate) parked_bytes: u64,
+}
+
+impl Level {
+    fn set(&mut self, count: usize) {
+        let count32 = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.gauge.increment(count32(count) - count32(self.last));
+        self.last = count;
+    }
+}
+
+const KINDS: [(Kind, &str); 4] = [
+    (Kind::Commit, "commit"),
+    (Kind::Sync, "sync"),
+    (Kind::Identity, "identity"),
+    (Kind::Account, "account"),
+];
+
+const OUTCOMES: [(&str, &str); 9] = [
+    ("document", "found"),
+    ("document", "tombstoned"),
+    ("document", "missing"),
+    ("document", "failed"),
+    ("status", "active"),
+    ("status", "inactive"),
+    ("status", "missing"),
+    ("status", "method_missing"),
+    ("status", "failed"),
+];

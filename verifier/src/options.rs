@@ -1,0 +1,136 @@
+//! What a verifier is made of: settings, times, and the functions that `relay` hands in.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::account::Account;
+use protocol::did::Did;
+use protocol::host::HostRules;
+use protocol::ids::Micros;
+
+use crate::verdict::Identity;
+
+/// The wall clock.
+pub type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;
+
+/// Settings.
+#[derive(Clone)]
+pub struct Options {
+    /// Shards, each with a thread of its own; the store settles as many marks.
+    pub threads: usize,
+    /// What time it is.
+    pub clock: Clock,
+    /// What becomes of the `handle` of `#identity`.
+    pub handles: Handles,
+    /// Which names are hosts.
+    pub rules: HostRules,
+    /// PLC directories without a slash at the end: the first is asked, the next if it fails.
+    pub plc_urls: Vec<String>,
+    /// The intake budget: half of it, and half of a host's share of it, may wait for look-ups.
+    pub intake_bytes: u64,
+    /// Accounts in memory, over all shards; about 300 bytes each.
+    pub accounts_cached_max: usize,
+    /// DID documents in memory, over all shards; about 500 bytes each, 1 kB at most.
+    pub identities_cached_max: usize,
+    /// How long things take and keep.
+    pub timing: Timing,
+}
+
+/// What becomes of the `handle` field of an `#identity`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handles {
+    /// It goes out as the host said it.
+    #[default]
+    Pass,
+    /// It is left out.
+    Strip,
+}
+
+/// How long things take and keep; [`Timing::default`] is what protocol.md decides.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// An event waits this long for look-ups, then it is `identity_unresolved`.
+    pub deadline: Duration,
+    /// One request of a look-up.
+    pub request: Duration,
+    /// Between two fetches of a document that is known.
+    pub refetch_spacing: Duration,
+    /// After a failed fetch of a document, the next ones come this much later.
+    pub retries: [Duration; 3],
+    /// The first time for which a DID counts as unresolvable; each further one is twice as long.
+    pub negative_min: Duration,
+    /// The longest time for which a DID counts as unresolvable.
+    pub negative_max: Duration,
+    /// A document older than this is fetched again in the background.
+    pub fresh: Duration,
+    /// A document older than this is not used.
+    pub kept: Duration,
+    /// Between two questions to a host about the status of one account.
+    pub status_spacing: Duration,
+    /// Between two passed `#sync`s of one account that say the same.
+    pub sync_spacing: Duration,
+    /// Between the two looks that show that a DID is gone.
+    pub tombstone_spacing: Duration,
+    /// When too many bytes wait: look-ups older than this are given up.
+    pub crowded_deadline: Duration,
+    /// How often a host that may not park more is looked at again.
+    pub held_recheck: Duration,
+}
+
+/// The store's copies. Called by shard threads; may block on a disk read.
+pub struct Recall {
+    /// An account as the last committed batch left it.
+    pub account: Box<dyn Fn(&Did) -> Option<Account> + Send + Sync>,
+    /// A DID document as it was learnt.
+    pub identity: Box<dyn Fn(&Did) -> Option<Identity> + Send + Sync>,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            deadline: seconds(15),
+            request: seconds(5),
+            refetch_spacing: seconds(10),
+            retries: [seconds(1), seconds(3), seconds(10)],
+            negative_min: seconds(30),
+            negative_max: seconds(3600),
+            fresh: seconds(24 * 3600),
+            kept: seconds(7 * 24 * 3600),
+            status_spacing: seconds(60),
+            sync_spacing: seconds(60),
+            tombstone_spacing: seconds(60),
+            crowded_deadline: seconds(5),
+            held_recheck: Duration::from_millis(50),
+        }
+    }
+}
+
+impl Recall {
+    /// A store that holds nothing.
+    pub fn nothing() -> Self {
+        Self { account: Box::new(|_| None), identity: Box::new(|_| None) }
+    }
+}
+
+impl fmt::Debug for Recall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recall")
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("threads", &self.threads)
+            .field("handles", &self.handles)
+            .field("rules", &self.rules)
+            .field("plc_urls", &self.plc_urls)
+            .field("intake_bytes", &self.intake_bytes)
+            .field("accounts_cached_max", &self.accounts_cached_max)
+            .field("identities_cached_max", &self.identities_cached_max)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! Events that wait for look-ups, in lines: one for each account, in the order they came.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use protocol::did::Did;
+use protocol::frame::HostKind;
+use protocol::ids::Micros;
+use protocol::ticket::Ticket;
+
+use crate::check::Claim;
+use crate::event::{Event, Origin};
+use crate::shard::Seen;
+use crate::verdict::Identity;
+
+/// The lines of one shard.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    lines: HashMap<Did, Line>,
+    /// When each line is looked at again, if nothing happens before.
+    wakes: BTreeMap<(Micros, u64), Did>,
+    wakes_made: u64,
+    share: Share,
+}
+
+/// How much may wait: half of a host's share of the intake, and half of the intake in all. Behind
+/// it stand the permits, which the waiting events go on holding.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    /// Over all shards.
+    bytes: Arc<AtomicU64>,
+    bytes_max: u64,
+    host_bytes_max: u64,
+}
+
+#[derive(Debug)]
+struct Line {
+    head: Waiting,
+    behind: VecDeque<Event>,
+    wake: (Micros, u64),
+}
+
+/// The first event of a line: everything is right but what must be looked up.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) ticket: Ticket,
+    pub(crate) received: Micros,
+    pub(crate) kind: HostKind,
+    pub(crate) did: Did,
+    pub(crate) frame: Bytes,
+    pub(crate) claim: Claim,
+    /// The document that was known when its turn came.
+    pub(crate) before: Option<Arc<Identity>>,
+    /// When its turn came.
+    pub(crate) since: Micros,
+    /// Its bytes count as waiting.
+    pub(crate) counted: bool,
+}
+
+impl Parked {
+    pub(crate) fn new(share: Share) -> Self {
+        Self { lines: HashMap::new(), wakes: BTreeMap::new(), wakes_made: 0, share }
+    }
+
+    /// Lines.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Starts a line, or goes on with one that was lifted.
+    pub(crate) fn park(&mut self, mut head: Waiting, behind: VecDeque<Event>, wake: Micros) {
+        if !head.counted {
+            self.share.take(&head.origin, &head.ticket);
+            head.counted = true;
+        }
+        let wake = self.wake_at(wake, head.did.clone());
+        let did = head.did.clone();
+        let before = self.lines.insert(did, Line { head, behind, wake });
+        debug_assert!(before.is_none(), "one line for each account");
+    }
+
+    /// Puts the event at the end of its account's line, if there is one; else gives it back.
+    pub(crate) fn queue(&mut self, did: &Did, event: Event) -> Option<Event> {
+        let Some(line) = self.lines.get_mut(did) else { return Some(event) };
+        self.share.take(&event.origin, &event.ticket);
+        line.behind.push_back(event);
+        None
+    }
+
+    /// Takes an account's line; its bytes count until [`Parked::conclude`] and [`Parked::leave`].
+    pub(crate) fn lift(&mut self, did: &Did) -> Option<(Waiting, VecDeque<Event>)> {
+        let line = self.lines.remove(did)?;
+        self.wakes.remove(&line.wake);
+        Some((line.head, line.behind))
+    }
+
+    /// A head has been judged.
+    pub(crate) fn conclude(&self, head: &Waiting) {
+        if head.counted {
+            self.share.give_back(&head.origin, &head.ticket);
+        }
+    }
+
+    /// An event that was behind a head has its turn.
+    pub(crate) fn leave(&self, event: &Event) {
+        self.share.give_back(&event.origin, &event.ticket);
+    }
+
+    /// A line that is due by `now`.
+    pub(crate) fn due(&mut self, now: Micros) -> Option<Did> {
+        let entry = self.wakes.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(entry.get().clone())
+    }
+
+    /// When the next line is due.
+    pub(crate) fn next_wake(&self) -> Option<Micros> {
+        self.wakes.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Whether a host's events wait for too many bytes, or all events do, its own among them.
+    pub(crate) fn is_crowded(&self, origin: &Origin) -> bool {
+        let of_host = origin.parked_bytes().load(Ordering::Relaxed);
+        let in_all = self.share.bytes.load(Ordering::Relaxed);
+        of_host >= self.share.host_bytes_max || (of_host > 0 && in_all >= self.share.bytes_max)
+    }
+
+    /// Bytes that wait, over all shards.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.share.bytes.load(Ordering::Relaxed)
+    }
+
+    fn wake_at(&mut self, at: Micros, did: Did) -> (Micros, u64) {
+        self.wakes_made += 1;
+        let wake = (at, self.wakes_made);
+        self.wakes.insert(wake, did);
+        wake
+    }
+}
+
+/// What still waits when a shard ends is abandoned; its bytes no longer count.
+impl Drop for Parked {
+    fn drop(&mut self) {
+        for line in self.lines.values() {
+            self.share.give_back(&line.head.origin, &line.head.ticket);
+            line.behind.iter().for_each(|event| self.leave(event));
+        }
+    }
+}
+
+impl Waiting {
+    pub(crate) fn seen(&self) -> Seen<'_> {
+        let Self { origin, ticket, received, kind, frame, .. } = self;
+        Seen { origin, ticket, received: *received, kind: *kind, frame }
+    }
+}
+
+impl Share {
+    /// From the intake's budget, whose hosts have at most `max(12 MB, an eighth)` each.
+    pub(crate) fn new(intake_bytes: u64) -> Self {
+        Self {
+            bytes: Arc::default(),
+            bytes_max: intake_bytes / 2,
+            host_bytes_max: HOST_BYTES_MIN.max(intake_bytes / 8) / 2,
+        }
+    }
+
+    fn take(&self, origin: &Origin, ticket: &Ticket) {
+        let bytes = u64::from(ticket.permit.bytes());
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        origin.parked_bytes().fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, origin: &Origin, ticket: &Ticket) {
+        let bytes = u64::from(ticket.permit.bytes());
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        origin.parked_bytes().fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The least share of a host: two frames of the largest size.
+const HOST_BYTES_MIN: u64 = 12_000_000;

@@ -1,0 +1,185 @@
+//! N plain threads, one per shard of the accounts, and the bounded intake in front of each.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use metrics::Gauge;
+use protocol::fetch::Fetch;
+use protocol::ids::Micros;
+
+use crate::event::Event;
+use crate::identity::Resolver;
+use crate::intake::{Batch, Held, Intake};
+use crate::metrics::Metrics;
+use crate::options::{Clock, Options, Recall};
+use crate::parked::Share;
+use crate::shard::Shard;
+use crate::verdict::Verdict;
+
+/// Where verdicts go, in batches; it may block, and that is the back-pressure of the store.
+pub type Out = Arc<dyn Fn(Vec<Verdict>) + Send + Sync>;
+
+/// The running verifier. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    intakes: Arc<[Arc<Intake>]>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    queued: Gauge,
+}
+
+/// Starts the threads. `settled` holds one number per shard: the highest [`crate::Mark`] of it
+/// that the store has settled. Metrics are registered here: install the recorder before.
+///
+/// # Panics
+/// If `settled` does not have one number per thread, or if a thread cannot be started.
+pub fn start(
+    options: Options,
+    fetch: Fetch,
+    runtime: tokio::runtime::Handle,
+    recall: Recall,
+    settled: Arc<[AtomicU64]>,
+    out: Out,
+) -> Handle {
+    assert_eq!(settled.len(), options.threads, "one settled mark for each shard");
+    let metrics = Metrics::register();
+    let queued = metrics.queued();
+    let recall = Arc::new(recall);
+    let share = Share::new(options.intake_bytes);
+    let resolver = Resolver::new(
+        fetch,
+        runtime,
+        options.rules,
+        options.plc_urls.clone(),
+        options.timing.request,
+    );
+    let mut intakes = Vec::with_capacity(options.threads);
+    let mut threads = Vec::with_capacity(options.threads);
+    for index in 0..options.threads {
+        let intake = Arc::new(Intake::default());
+        let worker = Worker {
+            shard: Shard::new(
+                index,
+                &options,
+                Arc::clone(&recall),
+                Arc::clone(&settled),
+                share.clone(),
+                metrics.clone(),
+            ),
+            intake: Arc::clone(&intake),
+            resolver: resolver.clone(),
+            out: Arc::clone(&out),
+            clock: Arc::clone(&options.clock),
+            held_recheck: options.timing.held_recheck,
+            queued: queued.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("verifier-{index}"))
+            .spawn(move || worker.run())
+            .expect("the system starts a thread");
+        intakes.push(intake);
+        threads.push(thread);
+    }
+    Handle { intakes: intakes.into(), threads: Arc::new(Mutex::new(threads)), queued }
+}
+
+impl Handle {
+    /// Hands an event to the shard of its account. Never blocks: what may be in flight is bounded
+    /// by the permits that tickets hold. What has no account goes by its host.
+    pub fn submit(&self, event: Event) {
+        let hash = match event.did() {
+            Some(did) => did.hash64(),
+            None => u64::from(event.origin.host().0),
+        };
+        let shards = u64::try_from(self.intakes.len()).expect("fits");
+        let shard = usize::try_from(hash % shards).expect("below the number of shards");
+        self.queued.increment(1.0);
+        self.intakes[shard].submit(event);
+    }
+
+    /// Judges what is queued, abandons unsettled what waits for a look-up (its host sends it
+    /// again), and joins the threads. Blocks. Events submitted after it are abandoned too.
+    ///
+    /// # Panics
+    /// If a shard has panicked: its accounts' states are not to be trusted.
+    pub fn stop(self) {
+        self.intakes.iter().for_each(|intake| intake.stop());
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            thread.join().expect("a shard does not panic");
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("shards", &self.intakes.len()).finish_non_exhaustive()
+    }
+}
+
+/// A shard's thread: owns the shard, sleeps on its intake.
+struct Worker {
+    shard: Shard,
+    intake: Arc<Intake>,
+    resolver: Resolver,
+    out: Out,
+    clock: Clock,
+    held_recheck: Duration,
+    queued: Gauge,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut batch = Batch::default();
+        let mut now = (self.clock)();
+        let mut recheck_at: Option<Micros> = None;
+        loop {
+            let wakes = [self.shard.next_wake(), recheck_at];
+            let patience = wakes
+                .into_iter()
+                .flatten()
+                .map(|wake| wake.since(now))
+                .fold(SLEEP_MAX, Duration::min);
+            let due = recheck_at.is_some_and(|at| at <= now);
+            let held = if due { Held::Recheck } else { Held::Keep };
+            let taken =
+                self.intake.take(&mut batch, patience, held, |origin| self.shard.holds(origin));
+            now = (self.clock)();
+            if due || !taken.holding {
+                recheck_at = None;
+            }
+            if taken.holding && recheck_at.is_none() {
+                recheck_at = Some(now.plus(self.held_recheck));
+            }
+            self.round(&mut batch, now);
+            if taken.ended {
+                return;
+            }
+        }
+    }
+
+    fn round(&mut self, batch: &mut Batch, now: Micros) {
+        let events = u32::try_from(batch.events.len()).expect("a small batch");
+        self.queued.decrement(f64::from(events));
+        for answer in batch.answers.drain(..) {
+            self.shard.answer(answer, now);
+        }
+        for event in batch.events.drain(..) {
+            self.shard.event(event, now);
+        }
+        self.shard.tick(now);
+        for lookup in self.shard.take_lookups() {
+            let intake = Arc::clone(&self.intake);
+            self.resolver.begin(lookup, move |answer| intake.answer(answer));
+        }
+        let verdicts = self.shard.take_verdicts();
+        if !verdicts.is_empty() {
+            (self.out)(verdicts);
+        }
+    }
+}
+
+/// A shard looks up at least this often; nothing depends on it.
+const SLEEP_MAX: Duration = Duration::from_secs(10);

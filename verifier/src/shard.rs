@@ -1,0 +1,428 @@
+//! One shard: its accounts, their identities, and the events that wait. Knows no threads and no
+//! clock: events and answers go in with the time, verdicts and look-ups come out.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::account::Account;
+use protocol::did::Did;
+use protocol::frame::{HostKind, Kind};
+use protocol::ids::Micros;
+use protocol::reject::Reject;
+use protocol::ticket::Ticket;
+
+use crate::accounts::Accounts;
+use crate::check::{self, Case, Claim, Known, Need, Proof, Ruling, Status};
+use crate::event::{Content, Event, Lenience, Origin};
+use crate::identity::{Answer, Directory, Found, Lookup, Progress, Snapshot};
+use crate::metrics::{Fill, Metrics};
+use crate::options::{Handles, Options, Recall, Timing};
+use crate::parked::{Parked, Share, Waiting};
+use crate::verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Mark, Outcome, Verdict};
+
+/// The state of one shard; owned by its thread.
+pub(crate) struct Shard {
+    index: usize,
+    handles: Handles,
+    timing: Timing,
+    recall: Arc<Recall>,
+    accounts: Accounts,
+    directory: Directory,
+    parked: Parked,
+    metrics: Metrics,
+    marks: u64,
+    verdicts: Vec<Verdict>,
+    lookups: Vec<Lookup>,
+}
+
+/// An event, as far as it has been seen without taking it apart.
+pub(crate) struct Seen<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) ticket: &'a Ticket,
+    pub(crate) received: Micros,
+    pub(crate) kind: HostKind,
+    pub(crate) frame: &'a Bytes,
+}
+
+/// What the look at an event's state has shown.
+enum Poll {
+    Done(Result<Box<Accepted>, Reject>),
+    /// Look again when an answer comes, and at this time.
+    Wait(Micros),
+}
+
+impl Shard {
+    pub(crate) fn new(
+        index: usize,
+        options: &Options,
+        recall: Arc<Recall>,
+        settled: Arc<[AtomicU64]>,
+        share: Share,
+        metrics: Metrics,
+    ) -> Self {
+        let per_shard = |max: usize| (max / options.threads).max(1);
+        let accounts_max = per_shard(options.accounts_cached_max);
+        let identities_max = per_shard(options.identities_cached_max);
+        Self {
+            index,
+            handles: options.handles,
+            timing: options.timing.clone(),
+            accounts: Accounts::new(accounts_max, Arc::clone(&recall), settled, index),
+            directory: Directory::new(identities_max, options.timing.clone()),
+            recall,
+            parked: Parked::new(share),
+            metrics,
+            marks: 0,
+            verdicts: Vec::new(),
+            lookups: Vec::new(),
+        }
+    }
+
+    /// Judges an event, or parks it.
+    pub(crate) fn event(&mut self, event: Event, now: Micros) {
+        self.metrics.received();
+        let Content::Event { did: Ok(did), .. } = &event.content else {
+            return self.plain(event);
+        };
+        let did = did.clone();
+        if let Some(event) = self.parked.queue(&did, event) {
+            let head = self.begin(event, now);
+            self.advance(head, VecDeque::new(), now);
+        }
+    }
+
+    /// An answer has come: it may decide the events of its account.
+    pub(crate) fn answer(&mut self, answer: Answer, now: Micros) {
+        let Answer { did, found } = answer;
+        self.metrics.lookup(&found);
+        match found {
+            Found::Status(host, status) => {
+                if let Some(asked) = self.accounts.asked(&did).filter(|asked| asked.host == host) {
+                    asked.status = Some(status);
+                }
+            }
+            found => {
+                if let Some(identity) = self.directory.arrived(&did, found, now) {
+                    self.say(None, Outcome::Learnt(Box::new(identity.as_ref().clone())));
+                }
+            }
+        }
+        self.resume(&did, now);
+    }
+
+    /// Looks at the lines that are due.
+    pub(crate) fn tick(&mut self, now: Micros) {
+        while let Some(did) = self.parked.due(now) {
+            self.resume(&did, now);
+        }
+        self.metrics.fill(&Fill {
+            accounts: self.accounts.len(),
+            identities: self.directory.len(),
+            under_way: self.directory.under_way(),
+            parked_accounts: self.parked.len(),
+            parked_bytes: self.parked.bytes(),
+        });
+    }
+
+    /// When [`Shard::tick`] is due.
+    pub(crate) fn next_wake(&self) -> Option<Micros> {
+        self.parked.next_wake()
+    }
+
+    /// Whether no more events are taken from a host, because too much of it waits already: they
+    /// stay in the intake, hold its permits, and so stop its socket.
+    pub(crate) fn holds(&self, origin: &Origin) -> bool {
+        self.parked.is_crowded(origin)
+    }
+
+    /// The verdicts since the last call, in order.
+    pub(crate) fn take_verdicts(&mut self) -> Vec<Verdict> {
+        mem::take(&mut self.verdicts)
+    }
+
+    /// The look-ups that must begin.
+    pub(crate) fn take_lookups(&mut self) -> Vec<Lookup> {
+        mem::take(&mut self.lookups)
+    }
+
+    /// What was decided before it came here, and what has no account.
+    fn plain(&mut self, event: Event) {
+        let Event { origin, ticket, content, .. } = event;
+        match content {
+            Content::Passed => self.say(Some(ticket), Outcome::Silence),
+            Content::Dropped { reject, did, excerpt } => {
+                self.reject(ticket, &origin, reject, did, &excerpt);
+            }
+            Content::Event { did, frame, .. } => {
+                let error = did.expect_err("an account's events take their turn");
+                self.metrics.dropped(check::did_reject(error));
+                self.reject(ticket, &origin, check::did_reject(error), None, &frame);
+            }
+        }
+    }
+
+    /// The line of an account, if it has one, is looked at.
+    fn resume(&mut self, did: &Did, now: Micros) {
+        if let Some((head, behind)) = self.parked.lift(did) {
+            self.advance(Some(head), behind, now);
+        }
+    }
+
+    /// Judges a line from its head on, until one has to wait (I4: nobody overtakes).
+    fn advance(&mut self, mut head: Option<Waiting>, mut behind: VecDeque<Event>, now: Micros) {
+        loop {
+            if let Some(waiting) = head {
+                match self.poll(&waiting, now) {
+                    Poll::Wait(wake) => return self.parked.park(waiting, behind, wake),
+                    Poll::Done(result) => self.conclude(waiting, result, now),
+                }
+            }
+            let Some(event) = behind.pop_front() else { return };
+            self.parked.leave(&event);
+            head = self.begin(event, now);
+        }
+    }
+
+    /// An event's turn has come: all checks but the look-ups. `None`: it is dropped.
+    fn begin(&mut self, event: Event, now: Micros) -> Option<Waiting> {
+        let Event { origin, ticket, received, content } = event;
+        let Content::Event { kind, did: Ok(did), frame } = content else {
+            unreachable!("only events of accounts stand in line");
+        };
+        let prior = self.accounts.get(&did);
+        let synced_lately = self.synced_lately(&did, now);
+        let seen = Seen { origin: &origin, ticket: &ticket, received, kind, frame: &frame };
+        let case = self.case(&seen, &did, prior.as_ref(), synced_lately, now);
+        let begun = contain(|| check::begin(&case)).unwrap_or(Err(Reject::VerifierPanic));
+        let claim = match begun {
+            Ok(claim) => claim,
+            Err(reject) => {
+                self.drop_event(ticket, &origin, reject, did, &frame);
+                return None;
+            }
+        };
+        let before = self.snapshot(&did, now).identity;
+        if matches!(claim, Claim::Identity(_)) {
+            self.directory.mark_stale(&did, now);
+        }
+        let counted = false;
+        Some(Waiting {
+            origin, ticket, received, kind, did, frame, claim, before, since: now, counted,
+        })
+    }
+
+    /// Judges who speaks, with what is known by now; asks for what is not.
+    fn poll(&mut self, waiting: &Waiting, now: Micros) -> Poll {
+        let did = &waiting.did;
+        let prior = self.accounts.get(did);
+        let late = now >= self.deadline(waiting);
+        let mut unresolved = late;
+        loop {
+            let Snapshot { identity, missing } = self.snapshot(did, now);
+            let status = self.status(waiting, now).or(late.then_some(Status::None));
+            let case = self.case(&waiting.seen(), did, prior.as_ref(), false, now);
+            let known = Known {
+                identity: identity.as_deref(),
+                before: waiting.before.as_deref(),
+                unresolved,
+                missing,
+                status: status.as_ref(),
+            };
+            let ruling = contain(|| waiting.claim.settle(&case, &known))
+                .unwrap_or(Ruling::Reject(Reject::VerifierPanic));
+            let need = match ruling {
+                Ruling::Accept(accepted) => return Poll::Done(Ok(accepted)),
+                Ruling::Reject(reject) => {
+                    if late && reject == Reject::IdentityUnresolved {
+                        self.directory.give_up(did, now);
+                    }
+                    return Poll::Done(Err(reject));
+                }
+                Ruling::Wait(need) => need,
+            };
+            let soon = self.next_look(waiting, now);
+            match self.demand(waiting, need, now) {
+                Progress::Unresolved if !unresolved => unresolved = true,
+                Progress::Unresolved => return Poll::Done(Err(Reject::IdentityUnresolved)),
+                _ if late => return Poll::Done(Err(Reject::IdentityUnresolved)),
+                Progress::At(at) => return Poll::Wait(at.min(soon)),
+                Progress::Begin | Progress::UnderWay => return Poll::Wait(soon),
+            }
+        }
+    }
+
+    /// Asks for what an event needs, if it is not under way or not due yet.
+    fn demand(&mut self, waiting: &Waiting, need: Need, now: Micros) -> Progress {
+        let did = &waiting.did;
+        let since = match need {
+            Need::Document => Micros(0),
+            Need::DocumentSince(since) => since,
+            Need::Status => return self.demand_status(waiting, now),
+        };
+        let progress = self.directory.demand(did, since, now);
+        if progress == Progress::Begin {
+            self.lookups.push(Lookup::Document { did: did.clone(), began: now });
+        }
+        progress
+    }
+
+    fn demand_status(&mut self, waiting: &Waiting, now: Micros) -> Progress {
+        let host = waiting.origin.host();
+        let under_way = self
+            .accounts
+            .asked(&waiting.did)
+            .is_some_and(|asked| asked.host == host && asked.status.is_none());
+        if under_way {
+            return Progress::UnderWay;
+        }
+        self.accounts.note_asked(&waiting.did, host, now);
+        let (did, name) = (waiting.did.clone(), waiting.origin.name().clone());
+        self.lookups.push(Lookup::Status { did, host, name });
+        Progress::Begin
+    }
+
+    /// An event leaves with what was found.
+    fn conclude(&mut self, w: Waiting, result: Result<Box<Accepted>, Reject>, now: Micros) {
+        self.parked.conclude(&w);
+        match result {
+            Ok(mut accepted) => {
+                accepted.closes_ratchet = accepted.closes_ratchet && w.origin.close_ratchet();
+                if let Some(account) = &accepted.account {
+                    self.accounts.set(&w.did, account.clone(), self.marks + 1);
+                }
+                if w.kind == HostKind::Event(Kind::Sync) {
+                    self.accounts.note_sync(&w.did, now);
+                }
+                self.metrics.passed(&accepted);
+                self.say(Some(w.ticket), Outcome::Accept(accepted));
+            }
+            Err(reject) => self.drop_event(w.ticket, &w.origin, reject, w.did.clone(), &w.frame),
+        }
+        if self.directory.refresh(&w.did, now) {
+            self.lookups.push(Lookup::Document { did: w.did, began: now });
+        }
+    }
+
+    /// An account's event is dropped here.
+    fn drop_event(
+        &mut self,
+        ticket: Ticket,
+        origin: &Origin,
+        reject: Reject,
+        did: Did,
+        frame: &Bytes,
+    ) {
+        self.metrics.dropped(reject);
+        // A repeat is nobody's offence: there is nothing to look at later.
+        let excerpt = if reject == Reject::AlreadyApplied { &[][..] } else { &frame[..] };
+        self.reject(ticket, origin, reject, Some(did), excerpt);
+    }
+
+    fn reject(
+        &mut self,
+        ticket: Ticket,
+        origin: &Origin,
+        reject: Reject,
+        did: Option<Did>,
+        frame: &[u8],
+    ) {
+        let gap = reject.leaves_gap().then(|| match &did {
+            Some(did) if self.accounts.get(did).is_some() => Gap::Account(did.clone()),
+            _ => Gap::Host,
+        });
+        // Copied, so that a kept excerpt does not keep a frame of megabytes.
+        let excerpt = Bytes::copy_from_slice(&frame[..frame.len().min(EXCERPT_BYTES_MAX)]);
+        let host = origin.host();
+        self.say(Some(ticket), Outcome::Reject { reject, host, did, excerpt, gap });
+    }
+
+    fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
+        self.marks += 1;
+        let mark = Mark { shard: self.index, number: self.marks };
+        self.verdicts.push(Verdict { mark, ticket, outcome });
+    }
+
+    fn case<'a>(
+        &self,
+        seen: &Seen<'a>,
+        did: &'a Did,
+        prior: Option<&'a Account>,
+        synced_lately: bool,
+        now: Micros,
+    ) -> Case<'a> {
+        let origin = seen.origin;
+        Case {
+            kind: seen.kind,
+            did,
+            frame: seen.frame,
+            host: origin.host(),
+            name: origin.name(),
+            epoch: seen.ticket.epoch,
+            seq: seen.ticket.seq,
+            received: seen.received,
+            proof: match origin.lenience() {
+                Lenience::Lenient => Proof::Lenient,
+                Lenience::Strict => Proof::Owed,
+                Lenience::Ratchet if origin.ratchet_closed() => Proof::Owed,
+                Lenience::Ratchet => Proof::NotYet,
+            },
+            handles: self.handles,
+            prior,
+            synced_lately,
+            tombstone_spacing: self.timing.tombstone_spacing,
+            now,
+        }
+    }
+
+    fn snapshot(&mut self, did: &Did, now: Micros) -> Snapshot {
+        self.directory.known(did, || (self.recall.identity)(did), now)
+    }
+
+    fn synced_lately(&mut self, did: &Did, now: Micros) -> bool {
+        let spacing = self.timing.sync_spacing;
+        self.accounts.synced(did).is_some_and(|synced| now < synced.plus(spacing))
+    }
+
+    /// The host's answer about the account's status, if it is not older than a minute.
+    fn status(&mut self, waiting: &Waiting, now: Micros) -> Option<Status> {
+        let spacing = self.timing.status_spacing;
+        let asked = self.accounts.asked(&waiting.did)?;
+        let usable = asked.host == waiting.origin.host() && now < asked.at.plus(spacing);
+        asked.status.clone().filter(|_| usable)
+    }
+
+    /// When a waiting event is judged with whatever is known.
+    fn deadline(&self, waiting: &Waiting) -> Micros {
+        if self.parked.is_crowded(&waiting.origin) {
+            return waiting.since.plus(self.timing.crowded_deadline);
+        }
+        let extra = match waiting.claim {
+            Claim::Tombstone => self.timing.tombstone_spacing,
+            _ => Duration::ZERO,
+        };
+        waiting.since.plus(self.timing.deadline + extra)
+    }
+
+    /// When a waiting event is looked at again: at its deadline, or when it would be late if too
+    /// much waited.
+    fn next_look(&self, waiting: &Waiting, now: Micros) -> Micros {
+        let crowded = waiting.since.plus(self.timing.crowded_deadline);
+        let look = if now < crowded { crowded } else { now.plus(LOOK_INTERVAL) };
+        look.min(self.deadline(waiting)).max(now.plus(LOOK_INTERVAL_MIN))
+    }
+}
+
+/// Runs a check. A panic in one is our bug; it must not end the shard, whose other accounts are
+/// well (architecture.md section 2). Checks are pure: there is no state that it could leave broken.
+fn contain<T>(check: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(check)).ok()
+}
+
+/// How often a waiting event older than `crowded_deadline` is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(1);
