@@ -147,3 +147,106 @@ async fn acquire(semaphore: &Semaphore, permits: u32) -> SemaphorePermit<'_> {
 fn to_usize(bytes: u32) -> usize {
     usize::try_from(bytes).expect("usize has at least 32 bits")
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn pool(intake_bytes: u64) -> Arc<Pool> {
+        Arc::new(Pool::new(intake_bytes, Gauge::noop()))
+    }
+
+    fn take(share: &Arc<Share>, bytes: u32) -> Option<Hold> {
+        share.take(bytes).now_or_never()
+    }
+
+    #[test]
+    fn share_is_an_eighth_or_12_mb_whichever_is_more() {
+        for (intake, share) in [(64 * MIB, 12_000_000), (1024 * MIB, 128 * 1024 * 1024)] {
+            let host = Share::new(&pool(intake));
+            let _most = take(&host, share).expect("the whole share is free");
+            assert!(take(&host, 1).is_none(), "{intake}");
+        }
+    }
+
+    #[test]
+    fn small_intake_is_raised_to_two_shares() {
+        let pool = pool(1);
+        let (one, other, third) = (Share::new(&pool), Share::new(&pool), Share::new(&pool));
+        let _held = [take(&one, 12_000_000).unwrap(), take(&other, 12_000_000).unwrap()];
+        assert!(take(&third, 1).is_none());
+        assert_eq!(pool.used_bytes(), INTAKE_BYTES_MIN);
+    }
+
+    #[test]
+    fn events_are_bounded_and_count_for_a_minimum() {
+        let pool = pool(64 * MIB);
+        let host = Share::new(&pool);
+        let held: Vec<_> = (0..HOST_EVENTS_MAX).map(|_| take(&host, 1).unwrap()).collect();
+        assert!(take(&host, 1).is_none());
+        assert_eq!(pool.used_bytes(), u64::from(HOST_EVENTS_MAX * EVENT_BYTES_MIN));
+        drop(held);
+        assert!(take(&host, 1).is_some());
+    }
+
+    #[test]
+    fn waiter_in_front_is_served_first() {
+        let pool = pool(INTAKE_BYTES_MIN);
+        let (one, other, third) = (Share::new(&pool), Share::new(&pool), Share::new(&pool));
+        let all = (take(&one, 12_000_000), take(&other, 11_999_000));
+        let mut large = Box::pin(third.take(5_000_000));
+        assert!(large.as_mut().now_or_never().is_none());
+        assert!(take(&other, 600).is_none(), "a small one does not overtake it");
+        drop(all.0);
+        assert!(large.now_or_never().is_some());
+    }
+
+    #[test]
+    fn messages_that_arrive_slowly_leave_half_to_the_others() {
+        let pool = pool(INTAKE_BYTES_MIN);
+        let shares: Vec<_> = (0..4).map(|_| Share::new(&pool)).collect();
+        let arriving = |share: &Arc<Share>| share.take_arriving(5_000_000).now_or_never();
+        let mut held: Vec<_> = shares[..2].iter().map(|share| arriving(share).unwrap()).collect();
+        assert!(arriving(&shares[2]).is_none());
+        assert!(take(&shares[3], 12_000_000).is_some());
+        held[0].arrived(5_000_000);
+        assert!(arriving(&shares[2]).is_some());
+    }
+
+    proptest! {
+        /// Whatever is taken, abandoned, shrunk, made a permit or dropped: in the end all is back.
+        #[test]
+        fn everything_comes_back(
+            moves in prop::collection::vec((0usize..3, 0u32..5_000_000, 0u8..6), 1..100),
+        ) {
+            let pool = pool(INTAKE_BYTES_MIN);
+            let shares: Vec<_> = (0..3).map(|_| Share::new(&pool)).collect();
+            let (mut holds, mut permits) = (Vec::new(), Vec::new());
+            for (host, bytes, action) in moves {
+                match action {
+                    0 => holds.extend(take(&shares[host], bytes)),
+                    1 => holds.extend(shares[host].take_arriving(bytes).now_or_never()),
+                    2 => drop(holds.pop()),
+                    3 => drop(permits.pop()),
+                    4 => holds.iter_mut().for_each(|hold| hold.arrived(bytes)),
+                    _ => permits.extend(holds.pop().map(Hold::into_permit)),
+                }
+                let held: u32 = holds.iter().map(|hold| hold.bytes).sum();
+                let permitted: u32 = permits.iter().map(Permit::bytes).sum();
+                prop_assert_eq!(pool.used_bytes(), u64::from(held + permitted));
+            }
+            drop((holds, permits));
+            prop_assert_eq!(pool.used_bytes(), 0);
+            prop_assert_eq!(pool.arriving.available_permits(), pool.total / 2);
+            for share in &shares {
+                prop_assert!(take(share, 12_000_000).is_some());
+                prop_assert_eq!(share.events.available_permits(), to_usize(HOST_EVENTS_MAX));
+            }
+        }
+    }
+}

@@ -135,7 +135,7 @@ impl Subscription {
         let opened = match opened {
             Ok(opened) => opened,
             Err(OpenError::Relay) => return Outcome::Relay,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(error) => return Outcome::Failed(clip(&error.to_string())),
         };
         let opened_at = Instant::now();
         let before = self.position.last();

@@ -238,3 +238,170 @@ fn run(stream: &[u8], piece: usize) -> (Vec<Step>, Option<Violation>) {
     }
     (steps, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+    use tokio_tungstenite::tungstenite::Message as TheirMessage;
+    use tokio_tungstenite::tungstenite::protocol::frame::Frame as Theirs;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+    use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
+
+    use super::*;
+
+    /// What a server sends: a message in fragments of these lengths, or a control frame.
+    #[derive(Clone, Debug)]
+    enum Sent {
+        Message(Vec<usize>),
+        Ping(usize),
+        Pong(usize),
+    }
+
+    fn sent() -> impl Strategy<Value = Sent> {
+        let length = prop_oneof![0usize..200, 16_000usize..17_000, 60_000usize..70_000];
+        prop_oneof![
+            prop::collection::vec(length, 1..4).prop_map(Sent::Message),
+            (0usize..=125).prop_map(Sent::Ping),
+            (0usize..=125).prop_map(Sent::Pong),
+        ]
+    }
+
+    /// The bytes that the independent implementation puts on the wire.
+    fn encode(sent: &[Sent]) -> Vec<u8> {
+        let mut server = WebSocket::from_raw_socket(Cursor::new(Vec::new()), Role::Server, None);
+        for (index, sent) in sent.iter().enumerate() {
+            let fill = u8::try_from(index % 251).unwrap();
+            match sent {
+                Sent::Message(parts) => {
+                    for (part, bytes) in parts.iter().enumerate() {
+                        let data = if part == 0 { Data::Binary } else { Data::Continue };
+                        let fin = part + 1 == parts.len();
+                        let frame = Theirs::message(vec![fill; *bytes], OpCode::Data(data), fin);
+                        server.send(TheirMessage::Frame(frame)).unwrap();
+                    }
+                }
+                Sent::Ping(bytes) => {
+                    server.send(TheirMessage::Ping(vec![fill; *bytes].into())).unwrap();
+                }
+                Sent::Pong(bytes) => {
+                    server.send(TheirMessage::Pong(vec![fill; *bytes].into())).unwrap();
+                }
+            }
+        }
+        server.get_ref().get_ref().clone()
+    }
+
+    /// The steps that [`encode`]'s bytes must give.
+    fn expected(sent: &[Sent]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (index, sent) in sent.iter().enumerate() {
+            let fill = u8::try_from(index % 251).unwrap();
+            match sent {
+                Sent::Message(parts) => {
+                    let ends = parts.iter().scan(0, |end, bytes| {
+                        *end += bytes;
+                        Some(*end)
+                    });
+                    let budgeted = usize::try_from(MESSAGE_UNBUDGETED_MAX).unwrap();
+                    if let Some(part) = ends.clone().position(|end| end > budgeted) {
+                        let last = part + 1 == parts.len();
+                        let total = u32::try_from(parts.iter().sum::<usize>()).unwrap();
+                        steps.push(Step::Wants(if last { total } else { MESSAGE_BYTES_MAX }));
+                    }
+                    steps.push(Step::Message(vec![fill; parts.iter().sum()].into()));
+                }
+                Sent::Ping(bytes) => steps.push(Step::Ping(vec![fill; *bytes].into())),
+                Sent::Pong(_) => steps.push(Step::Pong),
+            }
+        }
+        steps
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn independent_servers_bytes_are_understood_however_split(
+            sent in prop::collection::vec(sent(), 0..6),
+            piece in 1usize..5000,
+        ) {
+            prop_assert_eq!(run(&encode(&sent), piece), (expected(&sent), None));
+        }
+
+        #[test]
+        fn bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            fuzz_socket(&data);
+        }
+
+        /// Random bytes seldom get past the first header: these do.
+        #[test]
+        fn frames_in_any_order_never_panic(
+            frames in prop::collection::vec((any::<u8>(), 0u8..=127, 0usize..150), 0..20),
+            split in any::<u8>(),
+        ) {
+            let mut data = vec![split];
+            for (first, second, bytes) in frames {
+                data.extend([first & 0x8f, second]);
+                data.extend(vec![second; bytes]);
+            }
+            fuzz_socket(&data);
+        }
+    }
+
+    fn check(stream: &[u8], expected: (&[Step], Option<Violation>)) {
+        for piece in [1, 3, stream.len()] {
+            let (steps, violation) = run(stream, piece);
+            assert_eq!((&steps[..], violation), expected, "{stream:?} in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn violations_are_told_apart() {
+        let message = Step::Message(Bytes::from_static(b"x"));
+        let masked = [0x82, 1, b'x', 0x82, 0x80, 1, 2, 3, 4];
+        check(&masked, (&[message], Some(Violation::Masked)));
+        check(&[0x81, 0], (&[], Some(Violation::Text)));
+        check(&[0x80, 0], (&[], Some(Violation::Fragments)));
+        check(&[0x02, 0, 0x82, 0], (&[], Some(Violation::Fragments)));
+        check(&[0x83, 0], (&[], Some(Violation::Header(HeaderError))));
+        let long = [&[0x82, 127][..], &64_000_001u64.to_be_bytes()].concat();
+        check(&long, (&[], Some(Violation::TooLong)));
+    }
+
+    #[test]
+    fn close_carries_its_payload() {
+        check(&[0x88, 3, 3, 0xf0, b'y'], (&[Step::Close(vec![3, 0xf0, b'y'].into())], None));
+        check(&[0x88, 0], (&[Step::Close(Bytes::new())], None));
+    }
+
+    #[test]
+    fn claim_of_a_large_message_allocates_nothing() {
+        let mut decoder = Decoder::default();
+        let claim = [&[0x82, 127][..], &5_000_000u64.to_be_bytes()].concat();
+        let mut input = BytesMut::from(&claim[..]);
+        assert_eq!(decoder.step(&mut input), Ok(Step::Wants(5_000_000)));
+        input.extend_from_slice(&[0; 100]);
+        assert_eq!(decoder.step(&mut input), Ok(Step::Starved));
+        assert!(decoder.message.is_some_and(|message| message.bytes.capacity() < 1000));
+    }
+
+    #[test]
+    fn message_over_the_limit_keeps_only_its_beginning() {
+        let mut stream = [&[0x82, 127][..], &5_000_001u64.to_be_bytes()].concat();
+        stream.extend(vec![9; 5_000_001]);
+        stream.extend([0x82, 1, 7]);
+        let excerpt = Bytes::from(vec![9; EXCERPT_BYTES_MAX]);
+        let discarded = Step::Discarded { bytes: 5_000_001, excerpt };
+        let next = Step::Message(Bytes::from_static(&[7]));
+        assert_eq!(run(&stream, 60_000), (vec![Step::Discarding, discarded, next], None));
+    }
+
+    #[test]
+    fn empty_socket_is_no_violation() {
+        fuzz_socket(&[]);
+        fuzz_socket(&[1]);
+        assert_eq!(run(&[], 1), (Vec::new(), None));
+    }
+}

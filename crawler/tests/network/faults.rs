@@ -1,0 +1,285 @@
+//! A host that misbehaves, or is away: what it costs it, and that it never costs us.
+
+use std::time::Duration;
+
+use crate::fake_host::{Host, Net, after, error, event, padded_event, quick, read_head};
+use crawler::{Resume, State, Timing};
+use protocol::reject::Reject;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+#[tokio::test]
+async fn message_over_the_limit_is_dropped_and_the_next_passes() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let mut connection = host.accept().await;
+    let most = 5_000_000 - event(1).len();
+    connection.send(padded_event(1, most)).await;
+    connection.send(padded_event(2, 5_000_000)).await;
+    connection.send_events([3]).await;
+    assert_eq!(net.inbound().await.ticket.seq.get(), 1);
+    net.expect(0, 1, [3]).await;
+    assert_eq!(net.dropped().await, (Reject::FrameTooBig, 512));
+    assert_eq!(net.handle.intake_used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn fragments_that_add_up_over_the_limit_are_dropped_and_the_next_passes() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let mut connection = host.accept().await;
+    for index in 0..6 {
+        let opcode = if index == 0 { Data::Binary } else { Data::Continue };
+        let part = Frame::message(vec![index; 1_000_000], OpCode::Data(opcode), index == 5);
+        connection.send_fragment(part).await;
+    }
+    connection.send_events([3]).await;
+    net.expect(0, 0, [3]).await;
+    assert_eq!(net.dropped().await, (Reject::FrameTooBig, 512));
+    assert_eq!(net.handle.intake_used_bytes(), 0);
+}
+
+/// Sends bytes that no library would send; the connection ends for that reason.
+async fn check_violation(bytes: &[u8], reason: &str) {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let mut connection = host.accept().await;
+    connection.send_raw(bytes).await;
+    assert_eq!(net.state(State::BackingOff).await, reason);
+    connection.closed().await;
+    host.accept().await.send_events([1]).await;
+    net.expect(0, 0, [1]).await;
+    assert_eq!(net.handle.intake_used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn claim_of_over_64_mb_closes() {
+    let mut header = vec![0x82, 127];
+    header.extend(64_000_001u64.to_be_bytes());
+    check_violation(&header, "message over 64 MB").await;
+    let mut header = vec![0x82, 127];
+    header.extend((u64::MAX >> 1).to_be_bytes());
+    check_violation(&header, "message over 64 MB").await;
+}
+
+#[tokio::test]
+async fn masked_frame_closes() {
+    check_violation(&[0x82, 0x81, 1, 2, 3, 4, 5], "masked frame from a server").await;
+}
+
+#[tokio::test]
+async fn fragments_out_of_order_close() {
+    check_violation(&[0x80, 0], "fragments out of order").await;
+    check_violation(&[0x02, 0, 0x82, 0], "fragments out of order").await;
+}
+
+#[tokio::test]
+async fn reserved_bits_close() {
+    check_violation(&[0xc2, 0], "not a WebSocket frame header").await;
+}
+
+#[tokio::test]
+async fn text_message_closes_and_is_counted() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let mut connection = host.accept().await;
+    futures_util::SinkExt::send(&mut connection.socket, Message::text("hello")).await.unwrap();
+    assert_eq!(net.dropped().await.0, Reject::FrameText);
+    assert_eq!(net.state(State::BackingOff).await, "text message");
+}
+
+#[tokio::test]
+async fn eighth_malformed_frame_in_a_minute_closes() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let mut connection = host.accept().await;
+    for seq in 1..=7 {
+        connection.send([0xff; 600]).await;
+        connection.send_events([seq]).await;
+    }
+    net.expect(0, 0, 1..=7).await;
+    connection.send([0xff]).await;
+    for index in 0..8 {
+        let size = if index < 7 { 512 } else { 1 };
+        assert_eq!(net.dropped().await, (Reject::FrameMalformed, size));
+    }
+    assert_eq!(net.state(State::BackingOff).await, "too many malformed frames");
+    assert_eq!(connection.closed().await, 1008);
+    host.accept_at(Some(7)).await;
+}
+
+#[tokio::test]
+async fn silent_connection_is_dropped() {
+    let timing = Timing {
+        ping_interval: Duration::from_millis(10),
+        silence_max: Duration::from_millis(50),
+        ..quick()
+    };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    // Nobody answers its pings.
+    let connection = host.accept().await;
+    assert_eq!(net.state(State::BackingOff).await, "silent for too long");
+    drop(connection);
+    host.accept().await;
+}
+
+#[tokio::test]
+async fn message_that_never_ends_is_given_up() {
+    let timing = Timing { message_timeout: Duration::from_millis(50), ..quick() };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    let mut connection = host.accept().await;
+    connection.send_raw(&[0x82, 127, 0, 0, 0, 0, 0, 0x40, 0, 0]).await;
+    loop {
+        // The crawler's close of the connection ends the writing.
+        if connection.socket.get_mut().write_all(&[0]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(net.state(State::BackingOff).await, "message took too long to arrive");
+    assert_eq!(net.handle.intake_used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn position_that_kills_three_connections_is_stepped_over() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(5), quick());
+    for _ in 0..3 {
+        let mut connection = host.accept_at(Some(5)).await;
+        connection.send(error("InternalServerError", "row 6")).await;
+        connection.closed().await;
+    }
+    let reason = net.gap().await;
+    assert_eq!(reason, "stepped over 5 to 6: error frame: InternalServerError: row 6");
+    host.accept_at(Some(6)).await.send_raw(&[0x82, 126]).await;
+    assert!(net.gap().await.starts_with("stepped over 5 to 7: "));
+    host.accept_at(Some(7)).await.send_events([9, 10]).await;
+    net.expect(0, 5, [9, 10]).await;
+    host.accept_at(Some(10)).await;
+}
+
+#[tokio::test]
+async fn steps_double_and_end_live() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(100), quick());
+    let mut cursors = vec![Some(100); 3];
+    cursors.extend((0..11).map(|step| Some(100 + (1 << step))));
+    for cursor in cursors.into_iter().chain([None, None]) {
+        drop(host.accept_at(cursor).await);
+    }
+    let mut connection = host.accept_at(None).await;
+    connection.send_events([5000]).await;
+    net.expect(0, 100, [5000]).await;
+}
+
+#[tokio::test]
+async fn step_over_the_hosts_end_goes_live_in_the_same_epoch() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(100), quick());
+    for _ in 0..3 {
+        drop(host.accept_at(Some(100)).await);
+    }
+    host.accept_at(Some(101)).await.send(error("FutureCursor", "")).await;
+    host.accept_at(None).await.send_events([101]).await;
+    net.expect(0, 100, [101]).await;
+}
+
+#[tokio::test]
+async fn quiet_connection_that_ends_kills_nothing() {
+    let timing = Timing { short_lived: Duration::ZERO, ..quick() };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(5), timing);
+    for _ in 0..5 {
+        // An inclusive host repeats the cursor each time: that is no sign of trouble.
+        host.accept_at(Some(5)).await.send_events([5]).await;
+    }
+    host.accept_at(Some(5)).await.send_events([6]).await;
+    net.expect(0, 5, [6]).await;
+}
+
+/// Answers the handshake with that; the host is in that state for that reason.
+async fn check_handshake(answer: &str, state: State, reason: &str) {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let mut stream = host.accept_raw().await;
+    read_head(&mut stream).await;
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    let said = net.state(state).await;
+    assert!(said.starts_with(reason), "{said}");
+}
+
+#[tokio::test]
+async fn handshake_that_is_no_upgrade_backs_off() {
+    let unavailable = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
+    let reason = "handshake refused: HTTP 503 Service Unavailable";
+    check_handshake(unavailable, State::BackingOff, reason).await;
+    check_handshake("SSH-2.0-OpenSSH\r\n\r\n", State::BackingOff, "handshake failed").await;
+    let other = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n";
+    check_handshake(other, State::BackingOff, "handshake failed: upgrade header").await;
+    let unkeyed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                   Connection: Upgrade\r\nSec-WebSocket-Accept: bm8=\r\n\r\n";
+    let reason = "handshake failed: sec-websocket-accept header";
+    check_handshake(unkeyed, State::BackingOff, reason).await;
+    let endless = format!("HTTP/1.1 101 {}", "x".repeat(100_000));
+    check_handshake(&endless, State::BackingOff, "handshake failed").await;
+}
+
+#[tokio::test]
+async fn relay_is_refused_whatever_its_status() {
+    let answer = "HTTP/1.1 429 Slow Down\r\nServer: indigo (ATProto-Relay)\r\n\r\n";
+    check_handshake(answer, State::Refused, "host is a relay").await;
+    let mut host = Host::listen().await;
+    host.server = Some("mainstem/0.1.0 (atproto-relay)");
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    host.accept().await;
+    assert_eq!(net.state(State::Refused).await, "host is a relay");
+}
+
+#[tokio::test]
+async fn dial_that_hangs_is_given_up_and_dialled_again() {
+    let timing = Timing { dial_timeout: Duration::from_millis(50), ..quick() };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    let hung = host.accept_raw().await;
+    assert_eq!(net.state(State::BackingOff).await, "dial or handshake timed out");
+    host.accept_raw().await;
+    drop(hung);
+}
+
+#[tokio::test]
+async fn redial_ends_the_wait() {
+    let timing = Timing {
+        back_off_min: Duration::from_hours(1),
+        back_off_max: Duration::from_hours(2),
+        redial_spacing: Duration::ZERO,
+        ..Timing::default()
+    };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    drop(host.accept().await);
+    net.state(State::BackingOff).await;
+    net.handle.redial(crate::fake_host::HOST);
+    host.accept().await.send_events([1]).await;
+    net.expect(0, 0, [1]).await;
+}
+
+#[tokio::test]
+async fn stop_ends_a_wait_and_a_dial() {
+    let timing = Timing {
+        back_off_min: Duration::from_hours(1),
+        back_off_max: Duration::from_hours(1),
+        ..Timing::default()
+    };
+    let (away, hanging) = (Host::listen().await, Host::listen().await);
+    let mut net = Net::start(&[&away, &hanging], timing);
+    net.subscribe(0, Resume::Live);
+    drop(away.accept().await);
+    net.state(State::BackingOff).await;
+    net.subscribe(1, Resume::Live);
+    let _hung = hanging.accept_raw().await;
+    crate::fake_host::within("the stop", net.handle.clone().stop()).await;
+}

@@ -1,0 +1,10 @@
+//! The crawler against hosts on localhost that an independent WebSocket library speaks for.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+mod fake_host;
+
+mod admission;
+mod faults;
+mod shares;
+mod stream;
