@@ -1,0 +1,44 @@
+// The real PLC directory, in memory: node directory.mjs PORT
+//
+// The only npm release of the server, of 2023, renders DID documents in the form of its day. The
+// public directory renders Multikeys, so GET /:did is answered here in that form, from the
+// server's own log of operations; everything else is the server's.
+
+import http from 'node:http'
+import { createRequire } from 'node:module'
+
+process.env.LOG_ENABLED ??= 'false'
+const plc = createRequire(import.meta.url)('@did-plc/server')
+
+const port = Number(process.argv[2])
+const db = plc.Database.mock()
+const server = plc.PlcServer.create({ db, port, version: 'mock' })
+
+http.createServer(async (request, response) => {
+  // @atproto/identity percent-encodes the DID.
+  const path = decodeURIComponent(request.url.split('?')[0])
+  const did = /^\/(did:plc:[a-z2-7]+)$/.exec(path)?.[1]
+  if (did && request.method === 'GET') {
+    const operation = (await db.indexedOpsForDid(did)).at(-1)?.operation
+    if (operation && operation.type !== 'plc_tombstone') {
+      response.writeHead(200, { 'content-type': 'application/did+ld+json; charset=utf-8' })
+      return response.end(JSON.stringify(document(did, operation)))
+    }
+  }
+  server.app(request, response)
+}).listen(port)
+
+function document(did, operation) {
+  const { verificationMethods, alsoKnownAs, services } = operation
+  const verificationMethod = Object.entries(verificationMethods).map(([name, key]) => ({
+    id: `${did}#${name}`,
+    type: 'Multikey',
+    controller: did,
+    publicKeyMultibase: key.replace(/^did:key:/, ''),
+  }))
+  const service = Object.entries(services).map(([name, { type, endpoint }]) => ({
+    id: `#${name}`, type, serviceEndpoint: endpoint,
+  }))
+  const context = ['https://www.w3.org/ns/did/v1', 'https://w3id.org/security/multikey/v1']
+  return { '@context': context, id: did, alsoKnownAs, verificationMethod, service }
+}

@@ -1,0 +1,248 @@
+// The run: two real PDSes, the real PLC directory, Mainstem between them and real consumers.
+//
+// node main.mjs BINARY PYTHON, in a folder with tls/ and data/, inside the namespaces that `run`
+// makes. Prints a line per check, "ok - …" or "not ok - …", with what was wrong below it.
+
+import { compare, selfTest } from './compare.mjs'
+import { Consumer, Relay, answers, start, until } from './processes.mjs'
+import { lie, terminateTls } from './proxies.mjs'
+import { Recorder } from './recorder.mjs'
+import { Writer, everyKind, migrate } from './scenario.mjs'
+import { answersLikeTheHosts, consumerAgrees, countsDrops, tailAgrees } from './views.mjs'
+
+const [binary, python] = process.argv.slice(2)
+const DIRECTORY = 'http://localhost:2582'
+const PLAIN = { name: 'localhost:2583', base: 'http://localhost:2583', domain: 'test' }
+const TLS = { name: 'pds1.test', base: 'https://pds1.test', domain: 'pds1.test' }
+const RELAY = 'localhost:2470'
+const METRICS = 'localhost:2471'
+const LIAR_PORT = 2490
+const ROTATION_KEY = 'aa'.repeat(31) + '01'
+
+const children = []
+let failures = 0
+
+// One line per check. `body` answers what is wrong, a list of sentences, or throws.
+async function check(name, body) {
+  let faults
+  try {
+    faults = await body()
+  } catch (error) {
+    faults = [error.stack]
+  }
+  console.log(`${faults.length ? 'not ok' : 'ok'} - ${name}`)
+  for (const fault of faults.slice(0, FAULTS_SHOWN)) console.log(`    ${fault}`)
+  if (faults.length > FAULTS_SHOWN) console.log(`    and ${faults.length - FAULTS_SHOWN} more`)
+  if (faults.length) failures += 1
+}
+
+const FAULTS_SHOWN = 20
+const HOPELESS_MS = 5_000
+
+function peer(script, ...args) {
+  const child = start(process.execPath, [script, ...args], `${script}.log`, { ROTATION_KEY })
+  children.push(child)
+}
+
+async function startHosts() {
+  peer('directory.mjs', '2582')
+  peer('pds.mjs', '2583', 'data/plain', 'localhost', `http://${RELAY}`)
+  peer('pds.mjs', '2584', 'data/tls', TLS.name, '')
+  await terminateTls('tls', '127.0.1.1', 443, 2584)
+  await until('the directory is up', () => answers(`${DIRECTORY}/_health`))
+  for (const { name, base } of [PLAIN, TLS]) {
+    await until(`${name} is up`, () => answers(`${base}/xrpc/_health`))
+  }
+}
+
+// What the relay has to be compared with, and what compares.
+class Comparison {
+  constructor(hosts, relayed) {
+    Object.assign(this, { hosts, relayed, moved: undefined, at: 0 })
+  }
+
+  get sent() {
+    return new Map(this.hosts.map(({ name, frames }) => [name, frames]))
+  }
+
+  // What must not pass: of a moved account, what its old place says after the move, and the
+  // `#sync` with which the new place starts, for it shows a commit of the old one.
+  rules = {
+    mustDrop: (host, { did, kind, seq }) => did === this.moved &&
+      ((host === TLS.name && kind === '#sync') || (host === PLAIN.name && seq > this.at)),
+  }
+
+  result() {
+    return compare(this.sent, this.relayed.frames, this.rules)
+  }
+
+  get missing() {
+    return this.result().faults.some((fault) => fault.startsWith('missing'))
+  }
+
+  // Waits until nothing that should pass is missing, and a while longer for what should not come.
+  async settled() {
+    let count = -1
+    const quiet = () => {
+      const before = count
+      count = this.hosts.reduce((sum, { frames }) => sum + frames.length, 0)
+      return count === before
+    }
+    // A PDS looks for events to send at least once a second.
+    await new Promise((resolve) => setTimeout(resolve, 1_200))
+    const through = () => quiet() && !this.missing
+    await until('everything went all the way', through, this.patience).catch(() => {
+      // What is missing once stays missing: the rest of the run need not wait for it as long.
+      this.patience = HOPELESS_MS
+    })
+  }
+
+  faults() {
+    const { faults } = this.result()
+    return [...faults, ...[...this.hosts, this.relayed].flatMap(({ problems }) => problems)]
+  }
+}
+
+async function story() {
+  await startHosts()
+  const hosts = [PLAIN, TLS].map(
+    ({ name, base }) => new Recorder(name, base.replace('http', 'ws'), 0))
+  const relay = new Relay(binary, 'data', RELAY, METRICS)
+  children.push({ kill: (signal) => relay.child?.kill(signal) })
+
+  // The plain one is not told to the relay: it announces itself with its first event.
+  await relay.start(['--backfill', '--host', TLS.name])
+  const relayed = new Recorder('relay', `ws://${RELAY}`, 0)
+  const comparison = new Comparison(hosts, relayed)
+  const consumers = [
+    new Consumer('@atproto/sync', process.execPath, ['consumer_sync.mjs', `ws://${RELAY}`],
+      'consumer_sync.log'),
+    new Consumer('PyPI atproto', python, ['consumer_python.py', `ws://${RELAY}`],
+      'consumer_python.log'),
+  ]
+  children.push(...consumers.map((consumer) => ({ kill: () => consumer.stop() })))
+
+  const accounts = await everyKindAtBoth(comparison, consumers[0])
+  await comparison.settled()
+  await check('every event that should pass passed, once, in order, unchanged', () =>
+    comparison.faults())
+  await check('every drop is counted under its name, and nothing else is', () =>
+    countsDrops(METRICS, comparison))
+  await check('a PDS that announces itself is followed from its first event', () => {
+    const followed = relayed.frames.some(({ content }) => content === hosts[0].frames[0].content)
+    return followed ? [] : [`the first event of ${PLAIN.name} is not there`]
+  })
+  for (const consumer of consumers) await agrees(consumer, relayed, 'all of it')
+  await answersLikeTheHosts(check, `http://${RELAY}`, comparison, accounts, [PLAIN, TLS])
+
+  const writers = [accounts.plain.alice, accounts.plain.bob, accounts.tls.alice, accounts.tls.bob]
+  for (const [how, signal, end] of [['SIGTERM', 'SIGTERM', 0], ['kill -9', 'SIGKILL', 'SIGKILL']]) {
+    await interrupted(comparison, relay, writers, how, signal, end)
+    for (const consumer of consumers) await agrees(consumer, relayed, `over ${how}`)
+  }
+  await replays(comparison)
+  await selfTests(comparison)
+}
+
+// Answers the accounts at the plain PDS, those at the other, and the one that moved between them.
+async function everyKindAtBoth(comparison, verifier) {
+  const { hosts } = comparison
+  const seen = () => comparison.settled()
+  const verified = ({ uri }) => until(`${verifier.name} verified ${uri}`, () =>
+    verifier.events.some(({ did, path }) => uri === `at://${did}/${path}`))
+  const arrived = async (did) => {
+    const old = () => hosts[0].frames.findLast((frame) => frame.did === did).seq
+    await until('the new PDS says that the account is active', () =>
+      hosts[1].frames.some((frame) => frame.did === did && frame.kind === '#account'))
+    comparison.moved = did
+    comparison.at = old()
+    // The relay, which gets it from the same stream, must have it before the old one goes on.
+    await new Promise((resolve) => setTimeout(resolve, 500))
+  }
+  const handles = ['mover.test', `mover.${TLS.name}`]
+  const [plain, tls, moved] = await Promise.all([
+    everyKind(PLAIN.base, PLAIN.domain, seen),
+    everyKind(TLS.base, TLS.domain, seen),
+    migrate(PLAIN.base, TLS.base, DIRECTORY, ROTATION_KEY, handles, { verified, arrived }),
+  ])
+  return { plain, tls, moved }
+}
+
+// Writes go on at the PDSes while the relay is stopped and started again.
+async function interrupted(comparison, relay, accounts, how, signal, end) {
+  const { relayed } = comparison
+  const writer = new Writer(accounts)
+  const pass = (count) => until('writes go on', () => writer.count >= count)
+  await pass(40)
+  const ended = await relay.stop(signal)
+  const behind = writer.count
+  await pass(behind + 40)
+  await relay.start(['--host', PLAIN.base, '--host', TLS.name])
+  await pass(behind + 80)
+  await writer.stop()
+  await comparison.settled()
+  await check(`nothing is missing, twice or out of order over ${how} amid writes`, () => [
+    ...comparison.faults(),
+    ...(ended === end ? [] : [`it ended with ${ended}, not ${end}`]),
+  ])
+  if (signal === 'SIGTERM') {
+    await check('a stop closes consumers with 1001', () => {
+      const code = relayed.closes.at(-1)
+      return code === 1001 ? [] : [`closed with ${code}`]
+    })
+  }
+}
+
+async function agrees(consumer, relayed, what) {
+  await check(`${consumer.name} saw ${what}, in order, without an error`, async () => {
+    const judged = () =>
+      consumer.errors.length > 0 || consumerAgrees(consumer, relayed).length === 0
+    await until(`${consumer.name} caught up`, judged).catch(() => {})
+    return consumerAgrees(consumer, relayed)
+  })
+}
+
+// The whole log, read again from its start.
+async function replays(comparison) {
+  const { relayed, sent, rules } = comparison
+  const replay = new Recorder('replay', `ws://${RELAY}`, 0)
+  const last = relayed.frames.at(-1).seq
+  await until('the replay is at the end', () => replay.frames.at(-1)?.seq >= last).catch(() => {})
+  replay.stop()
+  const deleted = new Set(
+    relayed.frames.filter(({ status }) => status === 'deleted').map(({ did }) => did))
+  const mayHide = ({ did, kind }) => deleted.has(did) && ['#commit', '#sync'].includes(kind)
+  await check('a reader from cursor 0 gets the same frames, byte for byte', () => {
+    const live = new Map(relayed.frames.map(({ seq, raw }) => [seq, raw]))
+    const other = replay.frames.filter(({ seq, raw }) => !live.get(seq)?.equals(raw))
+    const { faults } = compare(sent, replay.frames, { ...rules, mayHide })
+    return [...replay.problems, ...faults, ...other.map(({ seq }) => `seq ${seq} is another frame`)]
+  })
+  await check('mainstem tail reads it to the end', () =>
+    tailAgrees(binary, `ws://${RELAY}`, replay.frames.map(({ seq }) => seq)))
+}
+
+// That these checks can fail.
+async function selfTests(comparison) {
+  for (const [what, noticed] of selfTest(comparison.sent, comparison.relayed.frames,
+    comparison.rules)) {
+    await check(`the comparison notices ${what}`, () => noticed ? [] : ['it does not'])
+  }
+  await check('the verifying consumer notices a relay that lies', async () => {
+    await lie(LIAR_PORT, `ws://${RELAY}`)
+    const args = ['consumer_sync.mjs', `ws://localhost:${LIAR_PORT}`]
+    const consumer = new Consumer('lied to', process.execPath, args, 'consumer_lied_to.log')
+    children.push({ kill: () => consumer.stop() })
+    await until('it complains', () => consumer.errors.length > 0)
+    const [error] = consumer.errors
+    return /signature|Not a valid CID/.test(error) ? [] : [`it says: ${error}`]
+  })
+}
+
+try {
+  await story()
+} catch (error) {
+  await check('the run came to its end', () => [error.stack])
+}
+for (const child of children) child.kill('SIGKILL')
+process.exit(failures ? 1 : 0)
