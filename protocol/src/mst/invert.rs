@@ -1,0 +1,264 @@
+//! Inversion: the root that a tree had before a commit's changes.
+//!
+//! The tree before is built from what it held: its keys and, in place of what no change touches,
+//! whole subtrees by their digest. Three steps:
+//!
+//! 1. Walk down to the changes, listing keys and untouched subtrees in order, with every change
+//!    undone on the way.
+//! 2. While listing, keep the list such that a subtree stands only where the tree before has it: a
+//!    subtree whose root is at layer n, between keys of layers above n. One that stands next to
+//!    another subtree, or to a key that is not above it, is replaced by what is in it. That is
+//!    where nodes split and merge; if the node is absent, the proof is incomplete.
+//! 3. Build nodes from the list, bottom up.
+
+use super::node::{Digest32, NodeWriter};
+use super::partial::{PartialTree, Subtree};
+use super::{Change, EMPTY_ROOT, MstError, layer};
+use crate::cid::{Cid, Link};
+
+impl PartialTree<'_> {
+    /// Undoes the changes (paths distinct) and returns the root of the tree before. The tree
+    /// must hold every `new` (checked with [`PartialTree::get`] by the caller; else it is
+    /// [`MstError::Malformed`]). [`MstError::Missing`]: the proof is incomplete.
+    pub fn invert(self, changes: &[Change<'_>]) -> Result<Cid, MstError> {
+        let mut sorted: Vec<&Change<'_>> =
+            changes.iter().filter(|change| change.old != change.new).collect();
+        if sorted.is_empty() {
+            return Ok(Cid::cbor(self.root.digest));
+        }
+        sorted.sort_unstable_by_key(|change| change.path);
+        let mut listing = Listing {
+            tree: &self,
+            items: Vec::with_capacity(self.entries.len() + sorted.len()),
+            pending: Vec::new(),
+        };
+        listing.walk(self.root, self.root_layer, &sorted)?;
+        listing.trim_top()?;
+        let mut items = listing.items;
+        if let [Item::Subtree { subtree, .. }] = items[..] {
+            return Ok(Cid::cbor(subtree.digest));
+        }
+        let Some(top) = items.iter().filter_map(Item::key_layer).max() else {
+            return Ok(EMPTY_ROOT);
+        };
+        let mut block = Vec::with_capacity(BLOCK_BYTES_RESERVED);
+        let root = build(&mut items, top, &mut block)?;
+        root.map(Cid::cbor).ok_or(MstError::Malformed)
+    }
+}
+
+/// A part of the tree before.
+#[derive(Clone, Copy)]
+enum Item<'t> {
+    /// `right`: the subtree after it, once that is built.
+    Key { key: &'t [u8], layer: u32, value: Link<'t>, right: Option<Digest32> },
+    /// A subtree with its root at this layer, no key of which changes.
+    Subtree { subtree: Subtree, layer: u32 },
+}
+
+impl Item<'_> {
+    fn key_layer(&self) -> Option<u32> {
+        match self {
+            Self::Key { layer, .. } => Some(*layer),
+            Self::Subtree { .. } => None,
+        }
+    }
+}
+
+struct Listing<'t, 'a> {
+    tree: &'t PartialTree<'a>,
+    items: Vec<Item<'t>>,
+    /// Items that come next, the last first. Empty between two pushes.
+    pending: Vec<Item<'t>>,
+}
+
+impl<'t> Listing<'t, '_> {
+    /// Lists a subtree with its changes undone.
+    // Recurses by layers, of which the tree was read with LAYERS_MAX at most.
+    fn walk(
+        &mut self,
+        subtree: Subtree,
+        layer_here: u32,
+        mut changes: &[&'t Change<'t>],
+    ) -> Result<(), MstError> {
+        let tree = self.tree;
+        let node = tree.node(subtree.node.ok_or(MstError::Missing)?);
+        let mut before = node.left;
+        for entry in tree.entries(node) {
+            let key = tree.key(entry);
+            let in_gap = changes.partition_point(|change| change.path.as_bytes() < key);
+            let (gap, rest) = changes.split_at(in_gap);
+            self.walk_gap(before, layer_here, gap)?;
+            changes = rest;
+            let mut value = Some(entry.value);
+            if let Some((change, rest)) = changes.split_first()
+                && change.path.as_bytes() == key
+            {
+                changes = rest;
+                let new = change.new.ok_or(MstError::Malformed)?;
+                if entry.value != Link::Sha256(new) {
+                    return Err(MstError::Malformed);
+                }
+                value = change.old.map(Link::Sha256);
+            }
+            if let Some(value) = value {
+                self.push(Item::Key { key, layer: layer_here, value, right: None })?;
+            }
+            before = entry.right;
+        }
+        self.walk_gap(before, layer_here, changes)
+    }
+
+    /// Lists what is between two keys of a node: a subtree or nothing, and the changes that fall
+    /// there.
+    fn walk_gap(
+        &mut self,
+        subtree: Option<Subtree>,
+        layer_above: u32,
+        changes: &[&'t Change<'t>],
+    ) -> Result<(), MstError> {
+        match subtree {
+            Some(subtree) => {
+                let layer = layer_above.checked_sub(1).ok_or(MstError::Malformed)?;
+                if changes.is_empty() {
+                    self.push(Item::Subtree { subtree, layer })
+                } else {
+                    self.walk(subtree, layer, changes)
+                }
+            }
+            None => changes.iter().try_for_each(|change| {
+                let is_deleted = change.new.is_none();
+                let old = change.old.filter(|_| is_deleted).ok_or(MstError::Malformed)?;
+                let key = change.path.as_bytes();
+                let value = Link::Sha256(old);
+                self.push(Item::Key { key, layer: layer(key), value, right: None })
+            }),
+        }
+    }
+
+    /// Adds an item, opening the subtrees that cannot stand where they would.
+    // Ends: a node is opened once, and its parts are below it.
+    fn push(&mut self, item: Item<'t>) -> Result<(), MstError> {
+        self.pending.push(item);
+        while let Some(item) = self.pending.pop() {
+            match (self.items.last().copied(), item) {
+                (Some(Item::Subtree { subtree, layer }), Item::Key { layer: key, .. })
+                    if layer >= key =>
+                {
+                    self.items.pop();
+                    self.pending.push(item);
+                    self.open(subtree, layer)?;
+                }
+                (Some(Item::Key { layer: key, .. }), Item::Subtree { subtree, layer })
+                    if layer >= key =>
+                {
+                    self.open(subtree, layer)?;
+                }
+                (
+                    Some(Item::Subtree { subtree: left, layer: left_layer }),
+                    Item::Subtree { subtree: right, layer: right_layer },
+                ) => {
+                    // The higher one; of two at one layer the left, and then the right, as it
+                    // stands next to a key of its own layer or to a lower subtree.
+                    if left_layer >= right_layer {
+                        self.items.pop();
+                        self.pending.push(item);
+                        self.open(left, left_layer)?;
+                    } else {
+                        self.open(right, right_layer)?;
+                    }
+                }
+                _ => self.items.push(item),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the parts of a subtree before everything that is pending.
+    fn open(&mut self, subtree: Subtree, layer: u32) -> Result<(), MstError> {
+        let tree = self.tree;
+        let node = tree.node(subtree.node.ok_or(MstError::Missing)?);
+        let below = |subtree| Item::Subtree { subtree, layer: layer.saturating_sub(1) };
+        for entry in tree.entries(node).iter().rev() {
+            self.pending.extend(entry.right.map(below));
+            let key = tree.key(entry);
+            self.pending.push(Item::Key { key, layer, value: entry.value, right: None });
+        }
+        self.pending.extend(node.left.map(below));
+        Ok(())
+    }
+
+    /// A lone subtree is the whole tree. If its root only points down, that is not part of it.
+    //
+    // An absent one is taken for a root with keys: honest hosts leave it out (so did the live
+    // network before Sync 1.1), and if it is not, the root is one that no tree has, and so differs
+    // from any that was checked.
+    fn trim_top(&mut self) -> Result<(), MstError> {
+        while let [Item::Subtree { subtree, layer }] = self.items[..]
+            && subtree.node.is_some()
+        {
+            self.items.clear();
+            self.open(subtree, layer)?;
+            while let Some(item) = self.pending.pop() {
+                self.items.push(item);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Builds the node at `layer_here` over these items; `None` if there are none. `block` is scratch.
+// Recurses by layers.
+fn build(
+    items: &mut [Item<'_>],
+    layer_here: u32,
+    block: &mut Vec<u8>,
+) -> Result<Option<Digest32>, MstError> {
+    match items {
+        [] => return Ok(None),
+        [Item::Subtree { subtree, layer }] if *layer == layer_here => {
+            return Ok(Some(subtree.digest));
+        }
+        _ => {}
+    }
+    let mut left = None;
+    let mut entries = 0;
+    let mut last_key = None;
+    let mut gap_start = 0;
+    for at in 0..=items.len() {
+        let is_key = at < items.len() && items[at].key_layer() == Some(layer_here);
+        if !is_key && at < items.len() {
+            continue;
+        }
+        let gap = &mut items[gap_start..at];
+        let subtree = if gap.is_empty() {
+            None
+        } else {
+            let below = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
+            build(gap, below, block)?
+        };
+        match last_key {
+            None => left = subtree,
+            Some(key) => {
+                if let Item::Key { right, .. } = &mut items[key] {
+                    *right = subtree;
+                }
+            }
+        }
+        entries += usize::from(is_key);
+        last_key = Some(at);
+        gap_start = at + 1;
+    }
+    let mut writer = NodeWriter::new(block, entries);
+    for item in &*items {
+        if let Item::Key { key, layer, value, right } = item
+            && *layer == layer_here
+        {
+            writer.entry(key, value, right.as_ref());
+        }
+    }
+    Ok(Some(writer.finish(left.as_ref())))
+}
+
+/// Room for most nodes, so that encoding them allocates once.
+const BLOCK_BYTES_RESERVED: usize = 1024;

@@ -1,0 +1,248 @@
+//! The part of a tree that a commit's blocks hold, read and checked.
+
+use super::node::{Digest32, NodeReader};
+use super::{EMPTY_ROOT, KEY_BYTES_MAX, LAYERS_MAX, MstError, layer};
+use crate::car::Blocks;
+use crate::cid::{Cid, Codec, Link};
+
+/// The part of a tree that a commit's blocks hold.
+///
+/// All nodes lie in one list, their entries in another, the bytes of their keys in a third, so
+/// that reading allocates four times, and not by node.
+#[derive(Debug)]
+pub struct PartialTree<'a> {
+    pub(super) root: Subtree,
+    /// The layer of the root; 0 if the tree is empty.
+    pub(super) root_layer: u32,
+    pub(super) nodes: Vec<Node>,
+    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) keys: Vec<u8>,
+}
+
+/// A subtree: its digest, and its node if that is among the blocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subtree {
+    pub(super) digest: Digest32,
+    pub(super) node: Option<u32>,
+}
+
+/// Invariant: everything below a node is one layer below it, and a node of layer 0 has nothing
+/// below it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub(super) left: Option<Subtree>,
+    /// Its entries in the tree's list.
+    first: u32,
+    end: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    /// Its key in the tree's bytes.
+    key_start: u32,
+    key_end: u32,
+    pub(super) value: Link<'a>,
+    pub(super) right: Option<Subtree>,
+}
+
+impl<'a> PartialTree<'a> {
+    /// Reads every node reachable from `root` among the blocks, checking all of protocol.md
+    /// section 3's rules. Subtrees whose block is absent stay as their CID.
+    pub fn read(blocks: &Blocks<'a>, root: &Cid) -> Result<Self, MstError> {
+        if root.codec != Codec::DagCbor {
+            return Err(MstError::Malformed);
+        }
+        let mut reader = TreeReader {
+            blocks,
+            visited: vec![false; blocks.len()],
+            last: None,
+            tree: Self {
+                root: Subtree { digest: root.digest, node: None },
+                root_layer: 0,
+                nodes: Vec::with_capacity(blocks.len().min(NODES_RESERVED)),
+                entries: Vec::with_capacity(ENTRIES_RESERVED),
+                keys: Vec::with_capacity(KEY_BYTES_RESERVED),
+            },
+        };
+        reader.read_root(root)?;
+        Ok(reader.tree)
+    }
+
+    /// The record at a path. [`MstError::Missing`]: its search ends in an absent subtree.
+    pub fn get(&self, path: &str) -> Result<Option<Cid>, MstError> {
+        let mut subtree = Some(self.root);
+        while let Some(Subtree { node, .. }) = subtree {
+            let node = self.node(node.ok_or(MstError::Missing)?);
+            let entries = self.entries(node);
+            match entries.binary_search_by(|entry| self.key(entry).cmp(path.as_bytes())) {
+                Ok(at) => return Ok(entries[at].value.cid()),
+                Err(0) => subtree = node.left,
+                Err(at) => subtree = entries[at - 1].right,
+            }
+        }
+        Ok(None)
+    }
+
+    /// All keys and values that are there, in the order in which their nodes were read.
+    pub(super) fn records(&self) -> Vec<(&[u8], Link<'a>)> {
+        self.entries.iter().map(|entry| (self.key(entry), entry.value)).collect()
+    }
+
+    /// Whether no node is missing.
+    pub(super) fn is_whole(&self) -> bool {
+        let left = self.nodes.iter().filter_map(|node| node.left);
+        let right = self.entries.iter().filter_map(|entry| entry.right);
+        left.chain(right).all(|subtree| subtree.node.is_some())
+    }
+
+    pub(super) fn node(&self, node: u32) -> &Node {
+        &self.nodes[index(node)]
+    }
+
+    pub(super) fn entries(&self, node: &Node) -> &[Entry<'a>] {
+        &self.entries[index(node.first)..index(node.end)]
+    }
+
+    pub(super) fn key(&self, entry: &Entry<'_>) -> &[u8] {
+        &self.keys[index(entry.key_start)..index(entry.key_end)]
+    }
+}
+
+struct TreeReader<'b, 'a> {
+    blocks: &'b Blocks<'a>,
+    /// By the block's position.
+    visited: Vec<bool>,
+    /// The entry before, in the order of the keys over the whole tree.
+    last: Option<u32>,
+    tree: PartialTree<'a>,
+}
+
+impl TreeReader<'_, '_> {
+    fn read_root(&mut self, root: &Cid) -> Result<(), MstError> {
+        let block = self.visit(&root.digest)?.ok_or(MstError::Missing)?;
+        let node = self.read_entries(block)?;
+        let Some(entry) = self.tree.entries(&node).first() else {
+            // The one node that is empty. A root that merely points down is none: "the top of the
+            // tree … if it has no entries … is trimmed" (atproto.com/specs/repository).
+            return if *root == EMPTY_ROOT {
+                self.tree.root.node = Some(self.add(node));
+                Ok(())
+            } else {
+                Err(MstError::Malformed)
+            };
+        };
+        let layer = layer(self.tree.key(entry));
+        if layer > LAYERS_MAX {
+            return Err(MstError::TooLarge);
+        }
+        self.tree.root_layer = layer;
+        self.tree.root.node = Some(self.read_below(node, layer)?);
+        Ok(())
+    }
+
+    /// Its block, if it is there.
+    fn visit(&mut self, digest: &Digest32) -> Result<Option<usize>, MstError> {
+        let position = self.blocks.position(&Cid::cbor(*digest));
+        if let Some(position) = position
+            && std::mem::replace(&mut self.visited[position], true)
+        {
+            return Err(MstError::TooLarge);
+        }
+        Ok(position)
+    }
+
+    /// The node at a layer, and all that is below it.
+    // Recurses by layers, of which there are LAYERS_MAX at most.
+    fn read_subtree(&mut self, subtree: &mut Subtree, layer: u32) -> Result<(), MstError> {
+        let Some(block) = self.visit(&subtree.digest)? else {
+            return Ok(());
+        };
+        let node = self.read_entries(block)?;
+        let is_empty = node.first == node.end && node.left.is_none();
+        if is_empty {
+            return Err(MstError::Malformed);
+        }
+        subtree.node = Some(self.read_below(node, layer)?);
+        Ok(())
+    }
+
+    /// Checks the keys of a node that was read against its layer and against all keys before, and
+    /// reads what is below it, in the order of the keys.
+    fn read_below(&mut self, mut node: Node, layer_here: u32) -> Result<u32, MstError> {
+        if let Some(left) = &mut node.left {
+            let layer = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
+            self.read_subtree(left, layer)?;
+        }
+        for at in node.first..node.end {
+            let entry = self.tree.entries[index(at)];
+            let key = self.tree.key(&entry);
+            let last = self.last.map(|last| self.tree.key(&self.tree.entries[index(last)]));
+            let rises = last.is_none_or(|last| last < key);
+            if !rises || layer(key) != layer_here {
+                return Err(MstError::Malformed);
+            }
+            self.last = Some(at);
+            if let Some(mut right) = entry.right {
+                let layer = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
+                self.read_subtree(&mut right, layer)?;
+                self.tree.entries[index(at)].right = Some(right);
+            }
+        }
+        Ok(self.add(node))
+    }
+
+    /// Parses a block into the lists; what is below it is not looked at.
+    fn read_entries(&mut self, block: usize) -> Result<Node, MstError> {
+        let tree = &mut self.tree;
+        let mut reader = NodeReader::new(self.blocks.at(block))?;
+        let first = number(tree.entries.len())?;
+        let mut previous = 0..0;
+        while let Some(entry) = reader.next_entry()? {
+            let prefix = usize::try_from(entry.prefix).map_err(|_| MstError::Malformed)?;
+            if prefix > previous.len() {
+                return Err(MstError::Malformed);
+            }
+            // The prefix is exact if the keys differ right after it.
+            let after_prefix = tree.keys[previous.clone()].get(prefix);
+            if after_prefix.is_some() && after_prefix == entry.suffix.first() {
+                return Err(MstError::Malformed);
+            }
+            if prefix + entry.suffix.len() > KEY_BYTES_MAX {
+                return Err(MstError::TooLarge);
+            }
+            let start = tree.keys.len();
+            tree.keys.extend_from_within(previous.start..previous.start + prefix);
+            tree.keys.extend_from_slice(entry.suffix);
+            let end = tree.keys.len();
+            previous = start..end;
+            tree.entries.push(Entry {
+                key_start: number(start)?,
+                key_end: number(end)?,
+                value: entry.value,
+                right: entry.right.map(|digest| Subtree { digest, node: None }),
+            });
+        }
+        let left = reader.left()?.map(|digest| Subtree { digest, node: None });
+        Ok(Node { left, first, end: number(tree.entries.len())? })
+    }
+
+    fn add(&mut self, node: Node) -> u32 {
+        self.tree.nodes.push(node);
+        u32::try_from(self.tree.nodes.len() - 1).expect("fewer nodes than blocks")
+    }
+}
+
+/// A place in one of the lists. Blocks are limited in bytes, but not here: what does not fit is
+/// too large, not a panic.
+fn number(length: usize) -> Result<u32, MstError> {
+    u32::try_from(length).map_err(|_| MstError::TooLarge)
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("32 bits fit into a usize")
+}
+
+/// Room for what most commits hold (8 KiB in all), so that each list is allocated once.
+const NODES_RESERVED: usize = 16;
+const ENTRIES_RESERVED: usize = 48;
+const KEY_BYTES_RESERVED: usize = 2048;
