@@ -27,7 +27,7 @@ mod write;
 
 pub use read::{Array, Map, Reader, Rules, Value};
 pub use recode::recode;
-pub use well_formed::is_one_map;
+pub use well_formed::{RECORD_NESTING_MAX, is_one_map};
 pub use write::Writer;
 
 /// Deepest nesting of arrays and maps that a [`Reader`] follows; it bounds recursion. Envelopes
@@ -52,6 +52,34 @@ fn key_order(a: &str, b: &str) -> std::cmp::Ordering {
     (a.len(), a.as_bytes()).cmp(&(b.len(), b.as_bytes()))
 }
 
+/// Fuzz target: what one reader takes, the other and the writer agree on.
+pub fn fuzz_cbor(data: &[u8]) {
+    let read = |bytes, rules| {
+        let mut reader = Reader::new(bytes, rules);
+        reader.skip().and_then(|()| reader.end()).map(|()| reader.is_canonical())
+    };
+    let strict = read(data, Rules::DrislNoFloats);
+    let lenient = read(data, Rules::Envelope);
+    assert_eq!(
+        strict == Ok(true),
+        lenient == Ok(true),
+        "canonical is what the strict reader takes"
+    );
+    assert!(
+        strict.is_err() || read(data, Rules::Drisl) == Ok(true),
+        "floats are all they differ in"
+    );
+    let is_map = data.first().is_some_and(|initial| initial >> 5 == MAJOR_MAP);
+    assert!(lenient.is_err() || is_one_map(data) == is_map, "what is read is well-formed");
+    let mut repaired = Vec::new();
+    let recoded = recode(&mut Reader::new(data, Rules::Envelope), &mut Writer::new(&mut repaired));
+    if lenient.is_ok() {
+        assert_eq!(recoded, Ok(()));
+        assert_eq!(read(&repaired, Rules::DrislNoFloats), Ok(true), "repaired is canonical");
+        assert_eq!(repaired == data, lenient == Ok(true), "only what is not canonical changes");
+    }
+}
+
 const MAJOR_UNSIGNED: u8 = 0;
 const MAJOR_NEGATIVE: u8 = 1;
 const MAJOR_BYTES: u8 = 2;
@@ -65,6 +93,3 @@ const SIMPLE_NULL: u8 = 0xf6;
 const SIMPLE_FLOAT64: u8 = 0xfb;
 /// The tag of a CID; in front of its bytes stands a zero.
 const TAG_CID: u64 = 42;
-
-#[cfg(test)]
-mod tests;

@@ -100,7 +100,8 @@ impl Head {
             26 => (u64::from(u32::from_be_bytes(*after.first_chunk()?)), 4),
             27 => (u64::from_be_bytes(*after.first_chunk()?), 8),
             31 => {
-                let indefinite = matches!(major, MAJOR_BYTES | MAJOR_TEXT | MAJOR_ARRAY | MAJOR_MAP);
+                let indefinite =
+                    matches!(major, MAJOR_BYTES | MAJOR_TEXT | MAJOR_ARRAY | MAJOR_MAP);
                 let is_break = initial == BREAK;
                 let head = Self { major, argument: None, is_break, end: at + 1 };
                 return (indefinite || is_break).then_some(head);

@@ -1,3 +1,0 @@
-//! What the CBOR readers and the writer take, refuse and produce.
-
-use super::*;
