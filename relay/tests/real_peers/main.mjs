@@ -14,8 +14,8 @@ const [binary, python] = process.argv.slice(2)
 const DIRECTORY = 'http://localhost:2582'
 const PLAIN = { name: 'localhost:2583', base: 'http://localhost:2583', domain: 'test' }
 const TLS = { name: 'pds1.test', base: 'https://pds1.test', domain: 'pds1.test' }
-const RELAY = 'localhost:2470'
-const METRICS = 'localhost:2471'
+const RELAY = '127.0.0.1:2470'
+const METRICS = '127.0.0.1:2471'
 const LIAR_PORT = 2490
 const ROTATION_KEY = 'aa'.repeat(31) + '01'
 
@@ -107,7 +107,7 @@ async function story() {
   await startHosts()
   const hosts = [PLAIN, TLS].map(
     ({ name, base }) => new Recorder(name, base.replace('http', 'ws'), 0))
-  const relay = new Relay(binary, 'data', RELAY, METRICS)
+  const relay = new Relay(binary, 'data/relay', RELAY, METRICS)
   children.push({ kill: (signal) => relay.child?.kill(signal) })
 
   // The plain one is not told to the relay: it announces itself with its first event.

@@ -34,17 +34,17 @@ export function start(command, args, log, environment = {}) {
 
 // The relay under test. It keeps its data from one start to the next.
 export class Relay {
-  constructor(binary, folder, listen, metrics) {
-    Object.assign(this, { binary, folder, listen, metrics, base: `http://${listen}` })
+  constructor(binary, data, listen, metrics) {
+    Object.assign(this, { binary, data, listen, metrics, base: `http://${listen}` })
   }
 
   async start(flags) {
     const args = [
-      'serve', '--data-dir', `${this.folder}/data`, '--listen', this.listen,
+      'serve', '--data-dir', this.data, '--listen', this.listen,
       '--metrics-listen', this.metrics, '--plc-url', 'http://localhost:2582',
       '--allow-insecure-hosts', '--ca-file', 'tls/ca.pem', ...flags,
     ]
-    this.child = start(this.binary, args, `${this.folder}/relay.log`)
+    this.child = start(this.binary, args, 'relay.log')
     this.ended = new Promise((resolve) => {
       this.child.on('exit', (code, signal) => resolve(signal ?? code))
       this.child.on('error', (error) => resolve(error.message))

@@ -79,6 +79,11 @@ export function parse(raw) {
 }
 
 // A frame in a few words, for messages.
-export function tell({ seq, kind, did, rev, status }) {
-  return [kind, did, `seq ${seq}`, rev && `rev ${rev}`, status].filter(Boolean).join(' ')
+export function tell({ seq, kind, did, rev, status, ops }) {
+  const some = ops.slice(0, OPS_TOLD).map(({ action, path }) => `${action} ${path}`)
+  const more = ops.length > OPS_TOLD ? [`${ops.length - OPS_TOLD} more`] : []
+  const told = ops.length > 0 && `(${[...some, ...more].join(', ')})`
+  return [kind, did, `seq ${seq}`, rev && `rev ${rev}`, status, told].filter(Boolean).join(' ')
 }
+
+const OPS_TOLD = 3
