@@ -1,3 +1,42 @@
-//! The binary.
+//! The binary `mainstem`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use relay::cli::{self, Cli, Command};
+use relay::config::LogFormat;
+use relay::telemetry;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    match cli.command {
+        Command::Serve(config) => {
+            telemetry::start(config.log_format);
+            runtime.block_on(cli::serve::run(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(config) => {
+            telemetry::start_quiet(LogFormat::Text);
+            runtime.block_on(cli::demo::run(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Tail(config) => {
+            telemetry::start_quiet(LogFormat::Text);
+            Ok(runtime.block_on(cli::tail::run(&config)))
+        }
+    }
+}

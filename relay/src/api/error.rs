@@ -1,0 +1,50 @@
+//! XRPC errors: `{"error": Name, "message": text}`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// An error as XRPC answers it.
+#[derive(Debug)]
+pub struct XrpcError {
+    status: StatusCode,
+    name: &'static str,
+    message: String,
+}
+
+impl XrpcError {
+    /// With a name from the lexicon.
+    pub fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
+        Self { status, name, message: message.into() }
+    }
+
+    /// 400 with a name from the lexicon.
+    pub fn bad(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, name, message)
+    }
+
+    /// 400 `InvalidRequest`.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::bad("InvalidRequest", message)
+    }
+
+    /// 400 `RepoNotFound`.
+    pub fn repo_not_found() -> Self {
+        Self::bad("RepoNotFound", "no event of this account has passed this relay")
+    }
+}
+
+impl From<storage::Error> for XrpcError {
+    fn from(error: storage::Error) -> Self {
+        tracing::error!(%error, "cannot read the store");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "the store failed")
+    }
+}
+
+impl IntoResponse for XrpcError {
+    fn into_response(self) -> Response {
+        let body = Json(json!({ "error": self.name, "message": self.message }));
+        (self.status, body).into_response()
+    }
+}

@@ -1,0 +1,85 @@
+//! The public API: XRPC methods of `com.atproto.sync` and the health check.
+
+mod error;
+mod get_latest_commit;
+mod get_repo_status;
+mod health;
+mod list_hosts;
+mod params;
+mod request_crawl;
+mod subscribe_repos;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, SERVER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use protocol::ids::Micros;
+
+pub use self::error::XrpcError;
+use crate::fanout::Fanout;
+use crate::pipeline::Hosts;
+
+/// What the endpoints answer from.
+#[derive(Clone)]
+pub struct Api {
+    /// The store, read only.
+    pub storage: storage::Handle,
+    /// The consumers.
+    pub fanout: Fanout,
+    /// The hosts: requestCrawl adds some.
+    pub hosts: Arc<Hosts>,
+    /// The time.
+    pub clock: Arc<dyn Fn() -> Micros + Send + Sync>,
+}
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/", get(health::banner))
+        .route("/_health", get(health::health))
+        .route("/xrpc/_health", get(health::health))
+        .route("/xrpc/com.atproto.sync.subscribeRepos", any(subscribe_repos::subscribe))
+        .route("/xrpc/com.atproto.sync.requestCrawl", post(request_crawl::request_crawl))
+        .route("/xrpc/com.atproto.sync.listHosts", get(list_hosts::list_hosts))
+        .route("/xrpc/com.atproto.sync.getRepoStatus", get(get_repo_status::get_repo_status))
+        .route("/xrpc/com.atproto.sync.getLatestCommit", get(get_latest_commit::get_latest_commit))
+        .route("/xrpc/{method}", any(unknown_method))
+        .method_not_allowed_fallback(wrong_verb)
+        .fallback(not_found)
+        .layer(middleware::from_fn(headers))
+        .with_state(api)
+}
+
+async fn unknown_method() -> XrpcError {
+    XrpcError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "MethodNotImplemented",
+        "this relay does not have the method",
+    )
+}
+
+async fn wrong_verb() -> XrpcError {
+    XrpcError::new(StatusCode::METHOD_NOT_ALLOWED, "InvalidRequest", "wrong HTTP method")
+}
+
+async fn not_found() -> XrpcError {
+    XrpcError::new(StatusCode::NOT_FOUND, "NotFound", "there is nothing here")
+}
+
+/// The headers of every answer. Other relays know us by `Server`; browsers of any origin may
+/// read.
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// A relay says what it is: no relay subscribes to another.
+pub const SERVER_NAME: &str = concat!("mainstem/", env!("CARGO_PKG_VERSION"), " (atproto-relay)");

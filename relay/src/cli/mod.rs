@@ -1,0 +1,28 @@
+//! The command line: a contract that scripts outside rely on.
+
+pub mod demo;
+pub mod serve;
+pub mod tail;
+
+use clap::{Parser, Subcommand};
+
+/// A relay for the AT Protocol network: many hosts in, one verified, resumable firehose out.
+#[derive(Debug, Parser)]
+#[command(name = "mainstem", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the relay.
+    Serve(Box<crate::config::Serve>),
+    /// Run a simulated network and a relay together, one status line a second.
+    Demo(crate::config::Demo),
+    /// Print a relay's or host's events as JSON lines; check their order and look for gaps.
+    #[command(after_help = tail::EXIT_CODES)]
+    Tail(crate::config::Tail),
+}

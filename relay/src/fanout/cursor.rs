@@ -1,0 +1,115 @@
+//! Where a consumer starts: what its cursor means (protocol.md section 8).
+
+use std::time::Duration;
+
+use protocol::ids::{Micros, Seq};
+
+/// A cursor as the query has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// Absent or empty.
+    Live,
+    /// Any non-negative integer; those too large for a `u64` are as far in the future as can be.
+    At(u64),
+}
+
+/// Where to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Send everything after this seq.
+    After(Seq),
+    /// Send `#info OutdatedCursor` first, then everything after this seq.
+    Outdated(Seq),
+    /// Send the error `FutureCursor` and close.
+    Future,
+}
+
+/// The state of the log at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Everything after this seq is kept.
+    pub floor: Seq,
+    /// The newest seq.
+    pub head: Seq,
+    /// The time.
+    pub now: Micros,
+}
+
+impl Cursor {
+    /// `None`: not a non-negative integer.
+    pub fn parse(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("") => Some(Self::Live),
+            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(Self::At(text.parse().unwrap_or(u64::MAX)))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// What it means for a log in this state. In the window, a cursor is exclusive, as the
+    /// reference PDS has it (docs/decisions/0001-cursors-are-exclusive.md).
+    pub fn start(self, window: Window) -> Start {
+        let number = match self {
+            Self::Live => return Start::After(window.head),
+            Self::At(0) => return Start::After(window.floor),
+            Self::At(number) => number,
+        };
+        if number > window.now.plus(CLOCK_TOLERANCE).0.max(window.head.get()) {
+            return Start::Future;
+        }
+        match Seq::new(number) {
+            None => Start::Future,
+            Some(seq) if seq < window.floor => Start::Outdated(window.floor),
+            // Between the newest event and the present it is a time: live.
+            Some(seq) => Start::After(seq.min(window.head)),
+        }
+    }
+}
+
+/// How far a consumer's clock may be ahead of ours when it computes a cursor from the time.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_absent_or_a_non_negative_integer() {
+        let check = |text, expected| assert_eq!(Cursor::parse(text), expected, "{text:?}");
+        check(None, Some(Cursor::Live));
+        check(Some(""), Some(Cursor::Live));
+        check(Some("0"), Some(Cursor::At(0)));
+        check(Some("12"), Some(Cursor::At(12)));
+        check(Some("99999999999999999999"), Some(Cursor::At(u64::MAX)));
+        check(Some("-1"), None);
+        check(Some("1.5"), None);
+        check(Some("abc"), None);
+        check(Some("+1"), None);
+    }
+
+    #[test]
+    fn a_cursor_means_what_protocol_section_8_says() {
+        let seq = |number| Seq::new(number).unwrap();
+        let now = Micros(1_000_000_000);
+        let window = Window { floor: seq(100_000_000), head: seq(900_000_000), now };
+        let check = |cursor: Cursor, expected| assert_eq!(cursor.start(window), expected);
+        check(Cursor::Live, Start::After(window.head));
+        check(Cursor::At(0), Start::After(window.floor));
+        check(Cursor::At(100_000_000), Start::After(seq(100_000_000)));
+        check(Cursor::At(99_999_999), Start::Outdated(window.floor));
+        check(Cursor::At(500_000_000), Start::After(seq(500_000_000)));
+        check(Cursor::At(900_000_001), Start::After(window.head));
+        check(Cursor::At(1_060_000_000), Start::After(window.head));
+        check(Cursor::At(1_060_000_001), Start::Future);
+        check(Cursor::At(u64::MAX), Start::Future);
+    }
+
+    #[test]
+    fn a_head_ahead_of_the_clock_is_still_no_future() {
+        let seq = |number| Seq::new(number).unwrap();
+        let window = Window { floor: seq(1), head: seq(9_000_000_000), now: Micros(5) };
+        assert_eq!(Cursor::At(9_000_000_000).start(window), Start::After(window.head));
+        assert_eq!(Cursor::At(9_000_000_001).start(window), Start::Future);
+    }
+}

@@ -1,0 +1,122 @@
+//! Metrics: the recorder of the whole process, and the handles of this stage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::fanout::End;
+
+/// Makes the process's recorder; every stage registers with it, so it comes before them.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_entries".into()), ENTRIES)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), BYTES)?
+        .install_recorder()?;
+    describe_gauge!("mainstem_build_info", "Always 1; the version is a label.");
+    gauge!("mainstem_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
+
+/// The fan-out's handles.
+#[derive(Clone)]
+pub struct Fanout(Arc<FanoutHandles>);
+
+struct FanoutHandles {
+    consumers: Gauge,
+    lag_max: Gauge,
+    frames: Counter,
+    bytes: Counter,
+    closed: Vec<(End, Counter)>,
+}
+
+impl Fanout {
+    /// Registers them.
+    pub fn register() -> Self {
+        describe_gauge!("mainstem_relay_consumers", "Consumers that are connected.");
+        describe_gauge!(
+            "mainstem_relay_consumer_lag_max_seconds",
+            "How far the slowest consumer is behind the newest event."
+        );
+        describe_counter!("mainstem_relay_frames_sent_total", "Frames sent, all consumers.");
+        describe_counter!("mainstem_relay_sent_bytes_total", "Bytes sent, all consumers.");
+        describe_counter!(
+            "mainstem_relay_consumers_closed_total",
+            "Consumers that ended, by reason."
+        );
+        let closed = |end: End| {
+            (end, counter!("mainstem_relay_consumers_closed_total", "reason" => end.name()))
+        };
+        Self(Arc::new(FanoutHandles {
+            consumers: gauge!("mainstem_relay_consumers"),
+            lag_max: gauge!("mainstem_relay_consumer_lag_max_seconds"),
+            frames: counter!("mainstem_relay_frames_sent_total"),
+            bytes: counter!("mainstem_relay_sent_bytes_total"),
+            closed: End::ALL.into_iter().map(closed).collect(),
+        }))
+    }
+
+    /// How many are connected.
+    pub fn consumers(&self, count: usize) {
+        self.0.consumers.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    }
+
+    /// How far the slowest is behind.
+    pub fn lag_max(&self, lag: Duration) {
+        self.0.lag_max.set(lag.as_secs_f64());
+    }
+
+    /// What was written to a consumer.
+    pub fn sent(&self, frames: u64, bytes: usize) {
+        self.0.frames.increment(frames);
+        self.0.bytes.increment(bytes as u64);
+    }
+
+    /// A consumer ended.
+    pub fn closed(&self, end: End) {
+        for (reason, counter) in &self.0.closed {
+            if *reason == end {
+                counter.increment(1);
+            }
+        }
+    }
+}
+
+/// The process's own figures, under the names that every Prometheus client uses.
+pub struct Process {
+    cpu_seconds: Gauge,
+    resident_bytes: Gauge,
+    open_files: Gauge,
+}
+
+impl Process {
+    /// Registers them.
+    pub fn register() -> Self {
+        describe_gauge!("process_cpu_seconds_total", "CPU time, user and system.");
+        describe_gauge!("process_resident_memory_bytes", "Resident memory.");
+        describe_gauge!("process_open_fds", "Open file descriptors.");
+        Self {
+            cpu_seconds: gauge!("process_cpu_seconds_total"),
+            resident_bytes: gauge!("process_resident_memory_bytes"),
+            open_files: gauge!("process_open_fds"),
+        }
+    }
+
+    /// Reads them anew. On a system without `/proc` they stay at zero.
+    pub fn refresh(&self) {
+        if let Some(usage) = crate::process::usage(None) {
+            self.cpu_seconds.set(usage.cpu.as_secs_f64());
+            self.resident_bytes.set(usage.resident_bytes as f64);
+        }
+        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+            self.open_files.set(files.count() as f64);
+        }
+    }
+}
+
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0];
+const ENTRIES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const BYTES: &[f64] = &[1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6];

@@ -1,0 +1,251 @@
+//! The one HTTP client: GET with limits, every hop through the guarded dialer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crawler::Transport;
+use http::header::{ACCEPT, HOST, LOCATION, RETRY_AFTER, SERVER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Uri};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use protocol::fetch::{Answer, Fetch, FetchError, Get};
+use protocol::host::{HostName, HostRules};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use url::Url;
+
+use super::dial::{DialError, Dialer, Target};
+use super::pace::Pace;
+
+/// Builds the client over the dialer. `user_agent` says who asks and where to complain.
+pub fn fetcher(dialer: Arc<Dialer>, user_agent: &str) -> anyhow::Result<Fetch> {
+    let user_agent = HeaderValue::from_str(user_agent)?;
+    let client = Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .http1_max_headers(HEADERS_MAX)
+        .build(Connector { dialer: Arc::clone(&dialer) });
+    let client = Arc::new(HttpClient {
+        client,
+        dialer,
+        user_agent,
+        places: Semaphore::new(IN_FLIGHT_MAX),
+        origins: Pace::new(ORIGIN_INTERVAL, ORIGIN_BURST),
+    });
+    Ok(Fetch::new(move |get| {
+        let client = Arc::clone(&client);
+        async move { client.get(get).await }
+    }))
+}
+
+struct HttpClient {
+    client: Client<Connector, Empty<Bytes>>,
+    dialer: Arc<Dialer>,
+    user_agent: HeaderValue,
+    /// The bounded pool.
+    places: Semaphore,
+    /// Requests to origins that the operator did not configure.
+    origins: Pace<String>,
+}
+
+impl HttpClient {
+    async fn get(&self, get: Get) -> Result<Answer, FetchError> {
+        timeout(get.timeout, self.follow(&get)).await.unwrap_or(Err(FetchError::Timeout))
+    }
+
+    async fn follow(&self, get: &Get) -> Result<Answer, FetchError> {
+        let _place = self.places.acquire().await.expect("the semaphore is never closed");
+        let mut url = Url::parse(&get.url).map_err(|error| address_error(&get.url, &error))?;
+        // An operator's own address, private perhaps, is not to be reached by way of a redirect.
+        let trusted = self.dialer.is_trusted(&url.origin().ascii_serialization());
+        for _ in 0..=get.redirects_max {
+            let origin = url.origin().ascii_serialization();
+            if !trusted && self.dialer.is_trusted(&origin) {
+                return Err(FetchError::Forbidden(format!("redirected to {origin}")));
+            }
+            let response = self.hop(&url, get.timeout).await?;
+            let Some(location) = redirect(response.status().as_u16(), response.headers()) else {
+                return answer(response, get.body_bytes_max).await;
+            };
+            url = url.join(&location).map_err(|error| address_error(&location, &error))?;
+        }
+        Err(FetchError::TooBig)
+    }
+
+    async fn hop(
+        &self,
+        url: &Url,
+        patience: Duration,
+    ) -> Result<http::Response<Incoming>, FetchError> {
+        let origin = url.origin().ascii_serialization();
+        if !self.dialer.is_trusted(&origin) {
+            // Whatever a redirect or a document says is held to the rules for hosts.
+            HostName::parse(&origin, self.dialer.rules())
+                .map_err(|error| FetchError::Forbidden(format!("{origin}: {error}")))?;
+            let wait = self.origins.book(&origin, Instant::now(), patience);
+            tokio::time::sleep(wait.ok_or(FetchError::Timeout)?).await;
+        }
+        let uri: Uri = url.as_str().parse().map_err(|error| address_error(url.as_str(), &error))?;
+        let host = uri.authority().map(|authority| authority.as_str().to_owned());
+        let mut request = Request::get(uri)
+            .header(USER_AGENT, self.user_agent.clone())
+            .header(ACCEPT, "application/json, */*;q=0.1");
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        let request =
+            request.body(Empty::new()).map_err(|error| address_error(url.as_str(), &error))?;
+        self.client.request(request).await.map_err(|error| reason(&error))
+    }
+}
+
+/// "a redirect: 301, 302, 303, 307, 308" with a place to go (RFC 9110 section 15.4).
+fn redirect(status: u16, headers: &HeaderMap) -> Option<String> {
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    headers.get(LOCATION)?.to_str().ok().map(str::to_owned)
+}
+
+async fn answer(
+    response: http::Response<Incoming>,
+    body_bytes_max: usize,
+) -> Result<Answer, FetchError> {
+    let (parts, body) = response.into_parts();
+    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let server = text(SERVER).map(str::to_owned);
+    let retry_after = text(RETRY_AFTER).and_then(|text| text.parse().ok());
+    let body = Limited::new(body, body_bytes_max).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            FetchError::TooBig
+        } else {
+            FetchError::Connection(error.to_string())
+        }
+    })?;
+    let retry_after = retry_after.map(Duration::from_secs);
+    let status = parts.status.as_u16();
+    Ok(Answer { status, server, retry_after, body: body.to_bytes() })
+}
+
+fn address_error(url: &str, error: &dyn std::error::Error) -> FetchError {
+    let shown: String = url.chars().take(URL_CHARS_SHOWN).collect();
+    FetchError::Address(format!("{shown}: {error}"))
+}
+
+/// The dialer's own error stands at the end of the client's chain of sources.
+fn reason(error: &ClientError) -> FetchError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut last = error.to_string();
+    while let Some(inner) = source {
+        if let Some(dial) = inner.downcast_ref::<DialError>() {
+            return dial.clone().into();
+        }
+        last = inner.to_string();
+        source = inner.source();
+    }
+    FetchError::Connection(last)
+}
+
+/// Connects for the pool.
+#[derive(Clone)]
+struct Connector {
+    dialer: Arc<Dialer>,
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = Pooled;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Pooled, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let dialer = Arc::clone(&self.dialer);
+        Box::pin(async move {
+            let target = target(&dialer, &uri)?;
+            Ok(Pooled(TokioIo::new(dialer.dial(&target).await?)))
+        })
+    }
+}
+
+fn target(dialer: &Dialer, uri: &Uri) -> Result<Target, DialError> {
+    let forbidden = || DialError::Forbidden(format!("{uri} cannot be asked"));
+    let name = uri.host().ok_or_else(forbidden)?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(forbidden()),
+    };
+    let url = Url::parse(&uri.to_string()).map_err(|_| forbidden())?;
+    let trusted = dialer.is_trusted(&url.origin().ascii_serialization());
+    if !tls && !trusted && dialer.rules() == HostRules::Public {
+        return Err(forbidden());
+    }
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(Target { name, port, tls, trusted })
+}
+
+/// A connection of the pool.
+struct Pooled(TokioIo<Box<dyn Transport>>);
+
+impl Connection for Pooled {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl hyper::rt::Read for Pooled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl hyper::rt::Write for Pooled {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// Requests under way at once, all together: a socket and at most one body limit each.
+const IN_FLIGHT_MAX: usize = 256;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The PLC directory gains by kept connections; the rest is asked once in a while.
+const IDLE_PER_HOST_MAX: usize = 16;
+const HEADERS_MAX: usize = 64;
+/// Ten requests a second to one origin, after a burst.
+const ORIGIN_INTERVAL: Duration = Duration::from_millis(100);
+const ORIGIN_BURST: u32 = 50;
+const URL_CHARS_SHOWN: usize = 200;

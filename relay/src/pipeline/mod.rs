@@ -1,0 +1,301 @@
+//! The whole data path on one screen: crawler → verifier → storage → fan-out, and back in order.
+
+mod entry;
+mod hosts;
+mod intake;
+mod recall;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use crawler::{Report, State};
+use metrics_exporter_prometheus::PrometheusHandle;
+use protocol::ids::Micros;
+use storage::{HostNote, HostState};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+pub use self::hosts::{CrawlError, Hosts, describe, status};
+use crate::admin::{self, Ports, Token};
+use crate::api::{self, Api};
+use crate::config::{self, Serve};
+use crate::fanout::{self, Fanout};
+use crate::outreach;
+use crate::{metrics, server};
+
+/// A running relay.
+pub struct Relay {
+    /// The store.
+    pub storage: storage::Handle,
+    /// The public address.
+    pub address: SocketAddr,
+    /// The address of the metrics.
+    pub metrics_address: SocketAddr,
+    /// The address of the admin API, if it is open.
+    pub admin_address: Option<SocketAddr>,
+    /// Hosts subscribed to at the start.
+    pub hosts_at_start: usize,
+    crawler: crawler::Handle,
+    verifier: verifier::Handle,
+    reports: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    consumers: Fanout,
+    admin: std::thread::JoinHandle<()>,
+}
+
+type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;
+
+impl Relay {
+    /// Starts every stage, from the last to the first: whatever comes in finds its way out.
+    #[expect(clippy::too_many_lines, reason = "wiring: a straight story without branches")]
+    pub async fn start(config: &Serve, recorder: PrometheusHandle) -> anyhow::Result<Self> {
+        let listed = config.host_names()?;
+        let token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
+        let clock = clock();
+        let (stop, stopped) = watch::channel(false);
+
+        // 4. Out.
+        let listener = bind(config.listen)?;
+        let metrics_listener = bind(config.metrics_listen)?;
+        let admin = token.map(|token| bind(config.admin_listen).map(|socket| (socket, token)));
+        let admin = admin.transpose()?;
+        let address = listener.local_addr()?;
+        let metrics_address = metrics_listener.local_addr()?;
+        let admin_address = admin.as_ref().map(|(socket, _)| socket.local_addr()).transpose()?;
+
+        // 3. Order and keep.
+        let options = storage_options(config, Arc::clone(&clock));
+        let storage = tokio::task::spawn_blocking(|| storage::open(options))
+            .await
+            .context("open the store")?
+            .with_context(|| format!("open the store in {}", config.data_dir.display()))?;
+        let consumers = Fanout::new(
+            storage.log(),
+            fanout::Options::default(),
+            metrics::Fanout::register(),
+            stopped.clone(),
+        );
+
+        // 2. Check.
+        let dialer = outreach::dialer(&outreach::Options {
+            rules: config.rules(),
+            ca_file: config.ca_file.as_deref(),
+            trusted_urls: &config.plc_urls,
+        })?;
+        let fetch = outreach::fetcher(Arc::clone(&dialer), &config.user_agent())?;
+        let (log, now) = (storage.clone(), Arc::clone(&clock));
+        let verifier = verifier::start(
+            verifier_options(config, Arc::clone(&clock)),
+            fetch.clone(),
+            tokio::runtime::Handle::current(),
+            recall::recall(&storage),
+            storage.settled(),
+            Arc::new(move |verdicts: Vec<verifier::Verdict>| {
+                let now = now();
+                log.submit(
+                    verdicts.into_iter().map(|verdict| entry::entry(verdict, now)).collect(),
+                );
+            }),
+        );
+
+        // 1. In.
+        let (reports_tx, reports_rx) = mpsc::channel(REPORTS_MAX);
+        let crawler =
+            crawler::start(crawler_options(config, dialer, Arc::clone(&clock))?, reports_tx);
+        let reports = tokio::spawn(forward_reports(reports_rx, storage.clone()));
+        let stages = hosts::Stages {
+            storage: storage.clone(),
+            crawler: crawler.clone(),
+            verifier: verifier.clone(),
+            fetch,
+        };
+        let hosts = Arc::new(Hosts::new(stages, config.rules()));
+        let api = Api {
+            storage: storage.clone(),
+            fanout: consumers.clone(),
+            hosts: Arc::clone(&hosts),
+            clock,
+        };
+        let listener = TcpListener::from_std(listener)?;
+        let serving = tokio::spawn(server::serve(listener, api::router(api), stopped.clone()));
+        let ports = Ports {
+            recorder,
+            fanout: consumers.clone(),
+            storage: storage.clone(),
+            metrics_listener,
+            admin,
+        };
+        let admin = admin::start(ports, stopped)?;
+        for name in listed {
+            let start = if config.backfill { storage::Start::Oldest } else { storage::Start::Live };
+            hosts.add(name, start).await.context("add a listed host")?;
+        }
+        let hosts_at_start = hosts.subscribe_all();
+        Ok(Self {
+            storage,
+            address,
+            metrics_address,
+            admin_address,
+            hosts_at_start,
+            crawler,
+            verifier,
+            reports,
+            stop,
+            serving,
+            consumers,
+            admin,
+        })
+    }
+
+    /// Stops in the order of the data's way: stop reading; check what was read; commit it; let
+    /// consumers have it; close.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let Self { storage, crawler, verifier, reports, stop, serving, consumers, admin, .. } =
+            self;
+        crawler.stop().await;
+        tokio::task::spawn_blocking(move || verifier.stop()).await.context("stop the verifier")?;
+        reports.abort();
+        // The log stays readable: what was committed at last still goes out.
+        tokio::task::spawn_blocking(move || storage.stop()).await.context("stop the store")??;
+        stop.send_replace(true);
+        consumers.ended(CONSUMERS_END_MAX).await;
+        serving.await.context("stop serving")?;
+        let admin = tokio::task::spawn_blocking(move || admin.join()).await;
+        if !matches!(admin, Ok(Ok(()))) {
+            tracing::warn!("the admin port did not end in order");
+        }
+        Ok(())
+    }
+}
+
+/// What hosts' tasks report goes into the store; a reset before the first ticket of its epoch.
+async fn forward_reports(mut reports: mpsc::Receiver<Report>, storage: storage::Handle) {
+    while let Some(report) = reports.recv().await {
+        let noted = match report {
+            Report::State { host, state, reason, at } => {
+                tracing::debug!(%host, state = state.name(), %reason, "host");
+                let Some(state) = host_state(state) else { continue };
+                storage.note_host(HostNote::State { host, state, reason, at }).await
+            }
+            Report::Reset { host, epoch, reason } => {
+                tracing::info!(%host, %reason, "host sequence went backwards");
+                storage.note_host(HostNote::Reset { host, epoch, reason }).await
+            }
+            Report::Gap { host, reason } => {
+                tracing::info!(%host, %reason, "host has a gap");
+                storage.note_host(HostNote::Gap { host, reason }).await
+            }
+            Report::Dropped { host, reject, excerpt, at } => {
+                // The queue may be full, and waiting for it would hold up this runtime.
+                let (storage, entry) =
+                    (storage.clone(), entry::frame_reject(host, reject, excerpt, at));
+                let submitted =
+                    tokio::task::spawn_blocking(move || storage.submit(vec![entry])).await;
+                submitted.map_err(|_| storage::Error::Stopped)
+            }
+        };
+        if let Err(error) = noted {
+            // The store has failed, and the process ends for that.
+            tracing::debug!(%error, "report not taken");
+            return;
+        }
+    }
+}
+
+/// What the store keeps of a task's state; a stop of ours is none of the host's.
+fn host_state(state: State) -> Option<HostState> {
+    match state {
+        State::Connecting => Some(HostState::Connecting),
+        State::Streaming => Some(HostState::Streaming),
+        State::BackingOff => Some(HostState::BackingOff),
+        State::Refused => Some(HostState::Refused),
+        State::Stopped => None,
+    }
+}
+
+fn storage_options(config: &Serve, clock: Clock) -> storage::Options {
+    storage::Options {
+        dir: config.data_dir.clone(),
+        in_memory: None,
+        durability: match config.durability {
+            config::Durability::Fsync => storage::Durability::Fsync,
+            config::Durability::Os => storage::Durability::Os,
+        },
+        commit_interval: config.commit_interval,
+        retention: config.retention,
+        retention_bytes: None,
+        tail_bytes: usize::try_from(config.tail_bytes.0).unwrap_or(usize::MAX),
+        clock,
+        accept_clock: config.accept_clock,
+        shards: config.verifier_threads(),
+    }
+}
+
+fn verifier_options(config: &Serve, clock: Clock) -> verifier::Options {
+    verifier::Options {
+        threads: config.verifier_threads(),
+        clock,
+        handles: match config.handles {
+            config::Handles::Pass => verifier::Handles::Pass,
+            config::Handles::Strip => verifier::Handles::Strip,
+        },
+        rules: config.rules(),
+        plc_urls: config.plc_urls.clone(),
+        intake_bytes: config.intake_bytes.0,
+        accounts_cached_max: ACCOUNTS_CACHED_MAX,
+        identities_cached_max: IDENTITIES_CACHED_MAX,
+        timing: verifier::Timing::default(),
+    }
+}
+
+fn crawler_options(
+    config: &Serve,
+    dialer: Arc<outreach::Dialer>,
+    clock: Clock,
+) -> anyhow::Result<crawler::Options> {
+    let dial = crawler::Dial::new(move |host| {
+        let dialer = Arc::clone(&dialer);
+        async move { Ok(dialer.dial_host(&host).await?) }
+    });
+    Ok(crawler::Options {
+        clock,
+        dial,
+        user_agent: config.user_agent().parse().context("build the user agent")?,
+        intake_bytes: config.intake_bytes.0,
+        dials_max: DIALS_MAX,
+        timing: crawler::Timing::default(),
+    })
+}
+
+/// "Now is the wall clock at start plus monotonic time": it never jumps while the process runs.
+fn clock() -> Clock {
+    let start = Instant::now();
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let wall = Micros::default().plus(wall);
+    Arc::new(move || wall.plus(start.elapsed()))
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let listen = || {
+        let socket = std::net::TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        std::io::Result::Ok(socket)
+    };
+    listen().with_context(|| format!("listen on {address}"))
+}
+
+/// Handshakes with hosts at once: a start with thousands of hosts neither floods the network nor
+/// starves the rest of the process.
+const DIALS_MAX: usize = 64;
+/// Reports under way; a host's task waits for room.
+const REPORTS_MAX: usize = 1_024;
+/// About 300 bytes each: 60 MB when every account of a busy day is in memory.
+const ACCOUNTS_CACHED_MAX: usize = 200_000;
+/// About 500 bytes each.
+const IDENTITIES_CACHED_MAX: usize = 100_000;
+/// Consumers have this long to take the last batch.
+const CONSUMERS_END_MAX: Duration = Duration::from_secs(5);
