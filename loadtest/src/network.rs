@@ -142,7 +142,7 @@ impl Network {
         let mut sent = 0.0;
         while start.elapsed() < length {
             ticks.tick().await;
-            let due = start.elapsed().as_secs_f64() * rate;
+            let due = start.elapsed().min(length).as_secs_f64() * rate;
             while sent < due {
                 self.clock = Micros(clock().0.max(self.clock.0));
                 let event = self.world.next_event(self.clock);

@@ -172,6 +172,13 @@ impl Frame {
         Self { bytes: bytes.into(), seq_at }
     }
 
+    /// The same frame with bytes after it, which no frame may have.
+    #[must_use]
+    pub fn followed_by(&self, tail: &[u8]) -> Self {
+        let bytes = [&self.bytes[..], tail].concat();
+        Self { bytes: bytes.into(), seq_at: self.seq_at }
+    }
+
     /// Any bytes, as a message without seq.
     pub fn raw(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), seq_at: None }

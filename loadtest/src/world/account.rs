@@ -92,11 +92,10 @@ impl Account {
         }
     }
 
-    /// The same account with a key of this curve, from its old key's place in the seed.
-    pub(super) fn with_curve(mut self, rng: &mut ChaCha8Rng, curve: Curve) -> Self {
+    /// Gives it another key, of this curve.
+    pub(super) fn set_curve(&mut self, rng: &mut ChaCha8Rng, curve: Curve) {
         self.curve = curve;
         self.key = draw_key(rng, curve);
-        self
     }
 
     /// Its DID document as the PLC directory gives it today, or as a `did:web` host serves it.
@@ -218,7 +217,7 @@ pub(super) fn datetime(time: Micros) -> Value {
     Value::Text(protocol::datetime::format(time))
 }
 
-fn draw_key(rng: &mut ChaCha8Rng, curve: Curve) -> SigningKey {
+pub(super) fn draw_key(rng: &mut ChaCha8Rng, curve: Curve) -> SigningKey {
     loop {
         let mut secret = [0u8; 32];
         rng.fill(&mut secret);

@@ -53,9 +53,8 @@ impl Default for Options {
     }
 }
 
-/// 2026-11-01T00:00:00Z: before any clock that will run this, so that no revision is in the
-/// future, and later than the history that the world draws before it.
-pub const START: Micros = Micros(1_793_491_200_000_000);
+/// 2025-01-01T00:00:00Z: before any clock that runs this, so that no revision is in the future.
+pub const START: Micros = Micros(1_735_689_600_000_000);
 
 /// One event, to be appended by its host.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use super::account::datetime;
 use crate::wire::{Block, Frame, Value, car};
 
 /// One account's records. Record bytes are not kept: only their CIDs are needed again.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Repo {
     tree: Tree,
     /// The paths in the tree, in no order, for drawing one.
@@ -111,11 +111,6 @@ impl Repo {
     /// Whether there is a record.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.tree.get(path).is_some()
-    }
-
-    /// A tree equal to the repo's.
-    pub(super) fn tree(&self) -> Tree {
-        self.tree.clone()
     }
 
     /// Puts a record in without a commit: history that nobody was sent.

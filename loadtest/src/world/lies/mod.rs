@@ -56,6 +56,9 @@ pub struct Step {
     pub frame: Frame,
     /// What must become of it.
     pub expect: Expect,
+    /// Whether the steps before must have taken effect when this one is sent: it comes from
+    /// another host, and its fate depends on them.
+    pub waits: bool,
 }
 
 /// What must become of a frame.
@@ -70,12 +73,23 @@ pub enum Expect {
 impl Step {
     /// A frame that must pass as it is.
     pub fn pass(host: usize, frame: Frame) -> Self {
-        Self { host, expect: Expect::Pass(frame.clone()), frame }
+        Self { host, expect: Expect::Pass(frame.clone()), frame, waits: false }
     }
 
     /// A frame that must be dropped.
     pub fn drop(host: usize, frame: Frame, reject: Reject) -> Self {
-        Self { host, frame, expect: Expect::Drop(reject) }
+        Self { host, frame, expect: Expect::Drop(reject), waits: false }
+    }
+
+    /// A frame that must pass, and that consumers see as another.
+    pub fn pass_as(host: usize, frame: Frame, seen: Frame) -> Self {
+        Self { host, frame, expect: Expect::Pass(seen), waits: false }
+    }
+
+    /// The same, sent when the steps before have taken effect.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self { waits: true, ..self }
     }
 }
 
