@@ -28,3 +28,36 @@ pub mod host;
 pub mod ids;
 pub mod reject;
 pub mod ticket;
+
+/// Fuzz target: every word's one form is its own form.
+pub fn fuzz_words(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(did) = did::Did::parse(text) {
+        assert_eq!(did.to_string(), text);
+        let mut key = Vec::new();
+        did.write_key(&mut key);
+        assert_eq!(did::Did::from_key(&key), Some(did));
+    }
+    if let Ok(tid) = tid::Tid::parse(text) {
+        assert_eq!(tid.to_string(), text);
+    }
+    if let Ok(time) = datetime::parse(text) {
+        let whole = ids::Micros(time.0 / 1000 * 1000);
+        assert!(datetime::parse(&datetime::format(time)).is_ok_and(|again| again == whole));
+    }
+    assert!(
+        !rkey::is_path(text) || text.split_once('/').is_some_and(|(nsid, _)| nsid::is_nsid(nsid))
+    );
+    assert!(
+        !handle::is_handle(text) || host::HostName::parse(text, host::HostRules::Insecure).is_ok()
+    );
+    for rules in [host::HostRules::Public, host::HostRules::Insecure] {
+        if let Ok(name) = host::HostName::parse(text, rules) {
+            assert_eq!(host::HostName::parse(name.as_str(), rules), Ok(name.clone()));
+            assert_eq!(host::HostName::from_endpoint(&name.origin(), rules), Ok(name));
+        }
+        if let Some(url) = host::did_web_url(text, rules) {
+            assert!(url.starts_with("http"));
+        }
+    }
+}
