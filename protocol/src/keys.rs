@@ -273,6 +273,31 @@ fn check_numbers(curve: Curve, signature: &[u8; 64]) -> Result<(), SignatureErro
     Ok(())
 }
 
+/// Fuzz target: a text that is a key, or a compressed point with a digest and a signature.
+pub fn fuzz_keys(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(key) = PublicKey::from_multikey(text) {
+            assert_eq!(key.to_multikey(), text, "a key has one text");
+        }
+        for method in ["EcdsaSecp256k1VerificationKey2019", "EcdsaSecp256r1VerificationKey2019"] {
+            if let Ok(key) = PublicKey::from_method(method, text) {
+                assert_eq!(PublicKey::from_did_key(&key.to_did_key()), Ok(key));
+            }
+        }
+    }
+    let Some((point, rest)) = data.split_first_chunk::<COMPRESSED_BYTES>() else { return };
+    let Some((digest, rest)) = rest.split_first_chunk() else { return };
+    let Some((signature, _)) = rest.split_first_chunk() else { return };
+    for curve in [Curve::K256, Curve::P256] {
+        let Ok(key) = PublicKey::from_compressed(curve, point) else { continue };
+        assert_eq!(key.to_compressed(), (curve, *point), "a point is kept");
+        if key.verify(digest, signature).is_ok() {
+            let flipped = flip_s(curve, signature);
+            assert_eq!(key.verify(digest, &flipped), Err(SignatureError::HighS));
+        }
+    }
+}
+
 /// The bytes of a base58btc multibase text. The buffer bounds what is decoded.
 fn decode_multibase<'a>(
     text: &str,

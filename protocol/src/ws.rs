@@ -138,6 +138,24 @@ pub fn mask(key: [u8; 4], offset: u64, bytes: &mut [u8]) {
     }
 }
 
+/// Fuzz target: what is read is written alike, and masking twice changes nothing.
+pub fn fuzz_ws(data: &[u8]) {
+    let Ok(Some((header, len))) = Header::parse(data) else { return };
+    assert!(len <= HEADER_BYTES_MAX, "a header has an end");
+    let mut written = Vec::new();
+    header.write(&mut written);
+    assert_eq!(written, data[..len], "a header has one form");
+    for cut in 0..len {
+        assert_eq!(Header::parse(&data[..cut]), Ok(None), "a header is read once it is whole");
+    }
+    if let Some(key) = header.mask {
+        let mut payload = data[len..].to_vec();
+        mask(key, header.len, &mut payload);
+        mask(key, header.len, &mut payload);
+        assert_eq!(payload, data[len..]);
+    }
+}
+
 /// The payload's length and what follows it; `None`: more bytes are needed.
 fn split_len(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, HeaderError> {
     // "in all cases, the minimal number of bytes MUST be used to encode the length", and "the
