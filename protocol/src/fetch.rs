@@ -82,3 +82,28 @@ impl fmt::Debug for Fetch {
         f.write_str("Fetch")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn what_was_handed_in_is_asked() {
+        let fetch = Fetch::new(|get: Get| async move { Err(FetchError::Address(get.url)) });
+        let get = Get {
+            url: "https://example.com/".to_owned(),
+            timeout: Duration::from_secs(1),
+            body_bytes_max: 1000,
+            redirects_max: 0,
+        };
+        let future = pin!(fetch.get(get));
+        let Poll::Ready(answer) = future.poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("nothing to wait for");
+        };
+        let expected = FetchError::Address("https://example.com/".to_owned());
+        assert_eq!(answer.map(|answer| answer.status), Err(expected));
+    }
+}

@@ -97,3 +97,28 @@ impl fmt::Display for HostId {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_sequence_number_is_below_2_to_the_53() {
+        assert_eq!(Seq::new((1 << 53) - 1).map(Seq::get), Some(SEQ_MAX));
+        assert_eq!(Seq::new(1 << 53), None);
+        assert_eq!(HostSeq::new((1 << 53) - 1).map(HostSeq::get), Some(SEQ_MAX));
+        assert_eq!(HostSeq::new(1 << 53), None);
+    }
+
+    #[test]
+    fn times_stop_at_their_ends() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Micros(1).plus(second), Micros(1_000_001));
+        assert_eq!(Micros(u64::MAX).plus(second), Micros(u64::MAX));
+        assert_eq!(Micros(0).plus(Duration::MAX), Micros(u64::MAX));
+        assert_eq!(Micros(1_000_001).since(Micros(1)), second);
+        assert_eq!(Micros(1).since(Micros(2)), Duration::ZERO);
+    }
+}

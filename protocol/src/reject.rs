@@ -146,3 +146,90 @@ impl Reject {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names in protocol.md's tables, and `verifier_panic` of architecture.md.
+    const DESIGNED: [&str; 50] = [
+        "account_inactive",
+        "account_takendown",
+        "account_throttled",
+        "already_applied",
+        "block_cid_mismatch",
+        "blocks_too_big",
+        "car_malformed",
+        "cid_unsupported",
+        "commit_cid_mismatch",
+        "commit_did_mismatch",
+        "commit_malformed",
+        "commit_missing",
+        "commit_rev_mismatch",
+        "did_method",
+        "did_syntax",
+        "field_missing",
+        "field_type",
+        "frame_malformed",
+        "frame_text",
+        "frame_too_big",
+        "identity_no_key",
+        "identity_no_pds",
+        "identity_tombstoned",
+        "identity_unchanged",
+        "identity_unresolved",
+        "inversion_incomplete",
+        "inversion_mismatch",
+        "mst_malformed",
+        "mst_too_large",
+        "op_duplicate",
+        "op_malformed",
+        "op_not_in_tree",
+        "op_path",
+        "ops_too_many",
+        "prev_data_missing",
+        "record_malformed",
+        "record_missing",
+        "record_too_big",
+        "rev_in_future",
+        "rev_not_newer",
+        "rev_syntax",
+        "seq_missing",
+        "seq_stale",
+        "signature_high_s",
+        "signature_invalid",
+        "sync_repeated",
+        "time_syntax",
+        "tombstone_unconfirmed",
+        "verifier_panic",
+        "wrong_host",
+    ];
+
+    #[test]
+    fn every_designed_offence_has_its_name() {
+        let names: BTreeSet<&str> = Reject::ALL.iter().map(|reject| reject.name()).collect();
+        assert_eq!(names, DESIGNED.into());
+        assert_eq!(names.len(), Reject::ALL.len(), "a name is used once");
+    }
+
+    #[test]
+    fn a_name_is_its_variant_in_snake_case() {
+        for reject in Reject::ALL {
+            let joined = reject.name().replace('_', "");
+            assert_eq!(joined, format!("{reject:?}").to_lowercase());
+        }
+    }
+
+    #[test]
+    fn what_was_real_and_was_missed_leaves_a_gap() {
+        let check = |reject: Reject, expected| assert_eq!(reject.leaves_gap(), expected);
+        check(Reject::FrameTooBig, true);
+        check(Reject::IdentityUnresolved, true);
+        check(Reject::InversionIncomplete, true);
+        check(Reject::SignatureInvalid, false);
+        check(Reject::AlreadyApplied, false);
+        check(Reject::WrongHost, false);
+    }
+}

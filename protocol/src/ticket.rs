@@ -66,3 +66,45 @@ impl fmt::Debug for Permit {
         write!(f, "Permit({})", self.bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Purse {
+        bytes: AtomicU32,
+        permits: AtomicU32,
+    }
+
+    impl Budget for Purse {
+        fn give_back(&self, bytes: u32) {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.permits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_permit_is_given_back_once_with_its_ticket() {
+        let purse = Arc::new(Purse::default());
+        let ticket = Ticket {
+            host: HostId(1),
+            epoch: Epoch::default(),
+            seq: HostSeq::ZERO,
+            prev: HostSeq::ZERO,
+            permit: Permit::new(500, Arc::clone(&purse) as Arc<dyn Budget>),
+        };
+        assert_eq!(ticket.permit.bytes(), 500);
+        assert_eq!(purse.permits.load(Ordering::Relaxed), 0);
+        drop(ticket);
+        assert_eq!(purse.bytes.load(Ordering::Relaxed), 500);
+        assert_eq!(purse.permits.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_free_permit_holds_nothing() {
+        assert_eq!(Permit::free().bytes(), 0);
+    }
+}
