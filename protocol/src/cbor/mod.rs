@@ -93,3 +93,7 @@ const SIMPLE_NULL: u8 = 0xf6;
 const SIMPLE_FLOAT64: u8 = 0xfb;
 /// The tag of a CID; in front of its bytes stands a zero.
 const TAG_CID: u64 = 42;
+/// What stands before the 36 bytes of a CID of our kind: the tag, the head of a byte string, and
+/// the zero.
+pub(crate) const CID_HEAD: [u8; 5] = [0xd8, 42, 0x58, 37, 0];
+const _: () = assert!(CID_HEAD[3] as usize == crate::cid::CID_BYTES + 1);

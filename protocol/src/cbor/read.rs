@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 
 use super::{
-    CborError, ENVELOPE_KEYS_MAX, MAJOR_ARRAY, MAJOR_BYTES, MAJOR_MAP, MAJOR_NEGATIVE, MAJOR_TAG,
-    MAJOR_TEXT, MAJOR_UNSIGNED, NESTING_MAX, SIMPLE_FALSE, SIMPLE_FLOAT64, SIMPLE_NULL,
+    CID_HEAD, CborError, ENVELOPE_KEYS_MAX, MAJOR_ARRAY, MAJOR_BYTES, MAJOR_MAP, MAJOR_NEGATIVE,
+    MAJOR_TAG, MAJOR_TEXT, MAJOR_UNSIGNED, NESTING_MAX, SIMPLE_FALSE, SIMPLE_FLOAT64, SIMPLE_NULL,
     SIMPLE_TRUE, TAG_CID, key_order,
 };
-use crate::cid::Link;
+use crate::cid::{CID_BYTES, Link};
 
 /// What a reader takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +111,7 @@ impl<'a> Reader<'a> {
         Ok(match initial >> 5 {
             MAJOR_UNSIGNED => Value::Unsigned(self.head()?),
             MAJOR_NEGATIVE => Value::Negative(self.head()?),
-            MAJOR_BYTES => {
-                let len = self.head()?;
-                Value::Bytes(self.take(len)?)
-            }
+            MAJOR_BYTES => Value::Bytes(self.bytes_here()?),
             MAJOR_TEXT => Value::Text(self.text_here()?),
             MAJOR_ARRAY => Value::Array(self.open_array()?),
             MAJOR_MAP => Value::Map(self.open_map()?),
@@ -124,72 +121,62 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads over the next value, checking it whole.
+    // Recurses to NESTING_MAX at most: `open` refuses more.
     pub fn skip(&mut self) -> Result<(), CborError> {
-        let value = self.value()?;
-        self.skip_rest(value)
+        let initial = *self.bytes.get(self.at).ok_or(CborError)?;
+        match initial >> 5 {
+            MAJOR_UNSIGNED | MAJOR_NEGATIVE => self.head().map(drop),
+            MAJOR_BYTES => self.bytes_here().map(drop),
+            MAJOR_TEXT => self.text_here().map(drop),
+            MAJOR_ARRAY => self.open_array().and_then(|array| self.skip_array(array)),
+            MAJOR_MAP => self.open_map().and_then(|map| self.skip_map(map)),
+            MAJOR_TAG => self.link_here().map(drop),
+            _ => self.simple(initial).map(drop),
+        }
     }
 
     /// Reads over what is left of a value that [`Reader::value`] gave.
-    // Recurses to NESTING_MAX at most: `value` refuses to open more.
     pub fn skip_rest(&mut self, value: Value<'a>) -> Result<(), CborError> {
         match value {
-            Value::Array(mut array) => {
-                while array.next(self)? {
-                    self.skip()?;
-                }
-            }
-            Value::Map(mut map) => {
-                while map.next_key(self)?.is_some() {
-                    self.skip()?;
-                }
-            }
-            _ => {}
+            Value::Array(array) => self.skip_array(array),
+            Value::Map(map) => self.skip_map(map),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The next value if it is a text; one of another type is read over.
     #[inline]
     pub fn text(&mut self) -> Result<Option<&'a str>, CborError> {
-        match self.value()? {
-            Value::Text(text) => Ok(Some(text)),
-            other => self.skip_rest(other).map(|()| None),
-        }
+        if self.next_is(MAJOR_TEXT) { self.text_here().map(Some) } else { self.skip_other() }
     }
 
     /// The next value if it is a byte string; one of another type is read over.
     #[inline]
     pub fn bytes(&mut self) -> Result<Option<&'a [u8]>, CborError> {
-        match self.value()? {
-            Value::Bytes(bytes) => Ok(Some(bytes)),
-            other => self.skip_rest(other).map(|()| None),
-        }
+        if self.next_is(MAJOR_BYTES) { self.bytes_here().map(Some) } else { self.skip_other() }
     }
 
     /// The next value if it is an integer from 0; one of another type is read over.
     #[inline]
     pub fn unsigned(&mut self) -> Result<Option<u64>, CborError> {
-        match self.value()? {
-            Value::Unsigned(number) => Ok(Some(number)),
-            other => self.skip_rest(other).map(|()| None),
-        }
+        if self.next_is(MAJOR_UNSIGNED) { self.head().map(Some) } else { self.skip_other() }
     }
 
     /// The next value if it is a CID; one of another type is read over.
     #[inline]
     pub fn link(&mut self) -> Result<Option<Link<'a>>, CborError> {
-        match self.value()? {
-            Value::Link(link) => Ok(Some(link)),
-            other => self.skip_rest(other).map(|()| None),
-        }
+        if self.next_is(MAJOR_TAG) { self.link_here().map(Some) } else { self.skip_other() }
     }
 
     /// The next value if it is a boolean; one of another type is read over.
     #[inline]
     pub fn boolean(&mut self) -> Result<Option<bool>, CborError> {
-        match self.value()? {
-            Value::Bool(boolean) => Ok(Some(boolean)),
-            other => self.skip_rest(other).map(|()| None),
+        if self.take_literal(&[SIMPLE_TRUE]) {
+            Ok(Some(true))
+        } else if self.take_literal(&[SIMPLE_FALSE]) {
+            Ok(Some(false))
+        } else {
+            self.skip_other()
         }
     }
 
@@ -210,6 +197,33 @@ impl<'a> Reader<'a> {
         found
     }
 
+    /// Takes so many bytes.
+    #[inline]
+    pub(crate) fn take_array<const N: usize>(&mut self) -> Result<&'a [u8; N], CborError> {
+        let taken = self.bytes[self.at..].first_chunk().ok_or(CborError)?;
+        self.at += N;
+        Ok(taken)
+    }
+
+    fn skip_array(&mut self, mut array: Array) -> Result<(), CborError> {
+        while array.next(self)? {
+            self.skip()?;
+        }
+        Ok(())
+    }
+
+    fn skip_map(&mut self, mut map: Map<'a>) -> Result<(), CborError> {
+        while map.next_key(self)?.is_some() {
+            self.skip()?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn skip_other<T>(&mut self) -> Result<Option<T>, CborError> {
+        self.skip().map(|()| None)
+    }
+
     /// Reads a head and gives its argument; the major type was looked at by the caller.
     #[inline]
     fn head(&mut self) -> Result<u64, CborError> {
@@ -220,10 +234,10 @@ impl<'a> Reader<'a> {
 
     fn long_argument(&mut self, info: u8) -> Result<u64, CborError> {
         let (argument, shortest_from) = match info {
-            24 => (u64::from(u8::from_be_bytes(self.take_array()?)), 24),
-            25 => (u64::from(u16::from_be_bytes(self.take_array()?)), 1 << 8),
-            26 => (u64::from(u32::from_be_bytes(self.take_array()?)), 1 << 16),
-            27 => (u64::from_be_bytes(self.take_array()?), 1 << 32),
+            24 => (u64::from(u8::from_be_bytes(*self.take_array()?)), 24),
+            25 => (u64::from(u16::from_be_bytes(*self.take_array()?)), 1 << 8),
+            26 => (u64::from(u32::from_be_bytes(*self.take_array()?)), 1 << 16),
+            27 => (u64::from_be_bytes(*self.take_array()?), 1 << 32),
             // 28 to 30 mean nothing; 31 is an indefinite length.
             _ => return Err(CborError),
         };
@@ -242,24 +256,32 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], CborError> {
-        let taken = self.bytes[self.at..].first_chunk().ok_or(CborError)?;
-        self.at += N;
-        Ok(*taken)
+    fn bytes_here(&mut self) -> Result<&'a [u8], CborError> {
+        let len = self.head()?;
+        self.take(len)
     }
 
     #[inline]
     fn text_here(&mut self) -> Result<&'a str, CborError> {
-        let len = self.head()?;
-        std::str::from_utf8(self.take(len)?).map_err(|_| CborError)
+        std::str::from_utf8(self.bytes_here()?).map_err(|_| CborError)
     }
 
+    #[inline]
     fn link_here(&mut self) -> Result<Link<'a>, CborError> {
+        if self.take_literal(&CID_HEAD) {
+            return match Link::read(self.take_array::<CID_BYTES>()?) {
+                Ok((link, CID_BYTES)) => Ok(link),
+                _ => Err(CborError),
+            };
+        }
+        self.other_link_here()
+    }
+
+    fn other_link_here(&mut self) -> Result<Link<'a>, CborError> {
         if self.head()? != TAG_CID || !self.next_is(MAJOR_BYTES) {
             return Err(CborError);
         }
-        let len = self.head()?;
-        let Some((0, cid)) = self.take(len)?.split_first() else {
+        let Some((0, cid)) = self.bytes_here()?.split_first() else {
             return Err(CborError);
         };
         match Link::read(cid) {
@@ -275,7 +297,7 @@ impl<'a> Reader<'a> {
             SIMPLE_TRUE => Ok(Value::Bool(true)),
             SIMPLE_NULL => Ok(Value::Null),
             SIMPLE_FLOAT64 if self.rules == Rules::Drisl => {
-                let float = f64::from_be_bytes(self.take_array()?);
+                let float = f64::from_be_bytes(*self.take_array()?);
                 if float.is_finite() { Ok(Value::Float(float)) } else { Err(CborError) }
             }
             _ => Err(CborError),

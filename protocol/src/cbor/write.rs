@@ -1,10 +1,10 @@
 //! The canonical writer.
 
 use super::{
-    MAJOR_ARRAY, MAJOR_BYTES, MAJOR_MAP, MAJOR_NEGATIVE, MAJOR_TAG, MAJOR_TEXT, MAJOR_UNSIGNED,
-    SIMPLE_FALSE, SIMPLE_FLOAT64, SIMPLE_NULL, SIMPLE_TRUE, TAG_CID, key_order,
+    CID_HEAD, MAJOR_ARRAY, MAJOR_BYTES, MAJOR_MAP, MAJOR_NEGATIVE, MAJOR_TAG, MAJOR_TEXT,
+    MAJOR_UNSIGNED, SIMPLE_FALSE, SIMPLE_FLOAT64, SIMPLE_NULL, SIMPLE_TRUE, TAG_CID, key_order,
 };
-use crate::cid::{CID_BYTES, Cid, Link};
+use crate::cid::{Cid, Link};
 
 /// Appends canonical CBOR to a buffer. The order of a map's keys is its caller's; what its
 /// caller cannot sort goes through [`Writer::sorted_map`].
@@ -133,7 +133,3 @@ impl<'o> Writer<'o> {
 fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("a length fits into 64 bits")
 }
-
-/// Tag 42, a byte string of 37, and the zero before the CID.
-const CID_HEAD: [u8; 5] = [0xd8, 42, 0x58, 37, 0];
-const _: () = assert!(CID_HEAD[3] as usize == CID_BYTES + 1);

@@ -12,9 +12,9 @@
 //! 3. Build nodes from the list, bottom up.
 
 use super::node::{Digest32, NodeWriter};
-use super::partial::{PartialTree, Subtree};
+use super::partial::{NodeId, PartialTree, Subtree};
 use super::{Change, EMPTY_ROOT, MstError, layer};
-use crate::cid::{Cid, Link};
+use crate::cid::Cid;
 
 impl PartialTree<'_> {
     /// Undoes the changes (paths distinct) and returns the root of the tree before. The tree
@@ -24,7 +24,7 @@ impl PartialTree<'_> {
         let mut sorted: Vec<&Change<'_>> =
             changes.iter().filter(|change| change.old != change.new).collect();
         if sorted.is_empty() {
-            return Ok(Cid::cbor(self.root.digest));
+            return Ok(Cid::cbor(self.root));
         }
         sorted.sort_unstable_by_key(|change| change.path);
         let mut listing = Listing {
@@ -32,18 +32,21 @@ impl PartialTree<'_> {
             items: Vec::with_capacity(self.entries.len() + sorted.len()),
             pending: Vec::new(),
         };
-        listing.walk(self.root, self.root_layer, &sorted)?;
+        listing.walk(self.root_node, self.root_layer, &sorted)?;
         listing.trim_top()?;
         let mut items = listing.items;
         if let [Item::Subtree { subtree, .. }] = items[..] {
-            return Ok(Cid::cbor(subtree.digest));
+            return Ok(Cid::cbor(*subtree.digest));
         }
         let Some(top) = items.iter().filter_map(Item::key_layer).max() else {
             return Ok(EMPTY_ROOT);
         };
-        let mut block = Vec::with_capacity(BLOCK_BYTES_RESERVED);
-        let root = build(&mut items, top, &mut block)?;
-        root.map(Cid::cbor).ok_or(MstError::Malformed)
+        let mut builder = Builder {
+            built: Vec::with_capacity(self.nodes_read()),
+            block: Vec::with_capacity(BLOCK_BYTES_RESERVED),
+        };
+        let root = builder.build(&mut items, top)?;
+        Ok(Cid::cbor(*builder.digest(root).ok_or(MstError::Malformed)?))
     }
 }
 
@@ -51,9 +54,17 @@ impl PartialTree<'_> {
 #[derive(Clone, Copy)]
 enum Item<'t> {
     /// `right`: the subtree after it, once that is built.
-    Key { key: &'t [u8], layer: u32, value: Link<'t>, right: Option<Digest32> },
+    Key { key: &'t [u8], layer: u32, value: Value<'t>, right: Built<'t> },
     /// A subtree with its root at this layer, no key of which changes.
-    Subtree { subtree: Subtree, layer: u32 },
+    Subtree { subtree: Subtree<'t>, layer: u32 },
+}
+
+#[derive(Clone, Copy)]
+enum Value<'t> {
+    /// As it stands in its node.
+    Kept(&'t [u8]),
+    /// What a change says was there.
+    Old(&'t Cid),
 }
 
 impl Item<'_> {
@@ -63,6 +74,16 @@ impl Item<'_> {
             Self::Subtree { .. } => None,
         }
     }
+}
+
+/// A subtree of the tree before.
+#[derive(Clone, Copy)]
+enum Built<'t> {
+    Nothing,
+    /// One that is in the tree after, too.
+    Kept(&'t Digest32),
+    /// The digest at this place of [`Builder::built`].
+    Anew(usize),
 }
 
 struct Listing<'t, 'a> {
@@ -77,12 +98,12 @@ impl<'t> Listing<'t, '_> {
     // Recurses by layers, of which the tree was read with LAYERS_MAX at most.
     fn walk(
         &mut self,
-        subtree: Subtree,
+        node: NodeId,
         layer_here: u32,
         mut changes: &[&'t Change<'t>],
     ) -> Result<(), MstError> {
         let tree = self.tree;
-        let node = tree.node(subtree.node.ok_or(MstError::Missing)?);
+        let node = tree.node(node);
         let mut before = node.left;
         for entry in tree.entries(node) {
             let key = tree.key(entry);
@@ -90,19 +111,19 @@ impl<'t> Listing<'t, '_> {
             let (gap, rest) = changes.split_at(in_gap);
             self.walk_gap(before, layer_here, gap)?;
             changes = rest;
-            let mut value = Some(entry.value);
+            let mut value = Some(Value::Kept(entry.value));
             if let Some((change, rest)) = changes.split_first()
                 && change.path.as_bytes() == key
             {
                 changes = rest;
                 let new = change.new.ok_or(MstError::Malformed)?;
-                if entry.value != Link::Sha256(new) {
+                if entry.value != new.to_bytes() {
                     return Err(MstError::Malformed);
                 }
-                value = change.old.map(Link::Sha256);
+                value = change.old.as_ref().map(Value::Old);
             }
             if let Some(value) = value {
-                self.push(Item::Key { key, layer: layer_here, value, right: None })?;
+                self.push(Item::Key { key, layer: layer_here, value, right: Built::Nothing })?;
             }
             before = entry.right;
         }
@@ -113,7 +134,7 @@ impl<'t> Listing<'t, '_> {
     /// there.
     fn walk_gap(
         &mut self,
-        subtree: Option<Subtree>,
+        subtree: Option<Subtree<'t>>,
         layer_above: u32,
         changes: &[&'t Change<'t>],
     ) -> Result<(), MstError> {
@@ -123,40 +144,39 @@ impl<'t> Listing<'t, '_> {
                 if changes.is_empty() {
                     self.push(Item::Subtree { subtree, layer })
                 } else {
-                    self.walk(subtree, layer, changes)
+                    self.walk(subtree.node.ok_or(MstError::Missing)?, layer, changes)
                 }
             }
             None => changes.iter().try_for_each(|change| {
                 let is_deleted = change.new.is_none();
-                let old = change.old.filter(|_| is_deleted).ok_or(MstError::Malformed)?;
+                let old = change.old.as_ref().filter(|_| is_deleted).ok_or(MstError::Malformed)?;
                 let key = change.path.as_bytes();
-                let value = Link::Sha256(old);
-                self.push(Item::Key { key, layer: layer(key), value, right: None })
+                let value = Value::Old(old);
+                self.push(Item::Key { key, layer: layer(key), value, right: Built::Nothing })
             }),
         }
     }
 
     /// Adds an item, opening the subtrees that cannot stand where they would.
     // Ends: a node is opened once, and its parts are below it.
-    fn push(&mut self, item: Item<'t>) -> Result<(), MstError> {
-        self.pending.push(item);
-        while let Some(item) = self.pending.pop() {
-            match (self.items.last().copied(), item) {
-                (Some(Item::Subtree { subtree, layer }), Item::Key { layer: key, .. })
-                    if layer >= key =>
+    fn push(&mut self, mut item: Item<'t>) -> Result<(), MstError> {
+        loop {
+            match (self.items.last(), &item) {
+                (Some(&Item::Subtree { subtree, layer }), Item::Key { layer: key, .. })
+                    if layer >= *key =>
                 {
                     self.items.pop();
                     self.pending.push(item);
                     self.open(subtree, layer)?;
                 }
-                (Some(Item::Key { layer: key, .. }), Item::Subtree { subtree, layer })
-                    if layer >= key =>
+                (Some(Item::Key { layer: key, .. }), &Item::Subtree { subtree, layer })
+                    if layer >= *key =>
                 {
                     self.open(subtree, layer)?;
                 }
                 (
-                    Some(Item::Subtree { subtree: left, layer: left_layer }),
-                    Item::Subtree { subtree: right, layer: right_layer },
+                    Some(&Item::Subtree { subtree: left, layer: left_layer }),
+                    &Item::Subtree { subtree: right, layer: right_layer },
                 ) => {
                     // The higher one; of two at one layer the left, and then the right, as it
                     // stands next to a key of its own layer or to a lower subtree.
@@ -170,19 +190,27 @@ impl<'t> Listing<'t, '_> {
                 }
                 _ => self.items.push(item),
             }
+            match self.pending.pop() {
+                Some(next) => item = next,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Puts the parts of a subtree before everything that is pending.
-    fn open(&mut self, subtree: Subtree, layer: u32) -> Result<(), MstError> {
+    fn open(&mut self, subtree: Subtree<'t>, layer: u32) -> Result<(), MstError> {
         let tree = self.tree;
         let node = tree.node(subtree.node.ok_or(MstError::Missing)?);
         let below = |subtree| Item::Subtree { subtree, layer: layer.saturating_sub(1) };
         for entry in tree.entries(node).iter().rev() {
             self.pending.extend(entry.right.map(below));
             let key = tree.key(entry);
-            self.pending.push(Item::Key { key, layer, value: entry.value, right: None });
+            self.pending.push(Item::Key {
+                key,
+                layer,
+                value: Value::Kept(entry.value),
+                right: Built::Nothing,
+            });
         }
         self.pending.extend(node.left.map(below));
         Ok(())
@@ -207,57 +235,89 @@ impl<'t> Listing<'t, '_> {
     }
 }
 
-/// Builds the node at `layer_here` over these items; `None` if there are none. `block` is scratch.
-// Recurses by layers.
-fn build(
-    items: &mut [Item<'_>],
-    layer_here: u32,
-    block: &mut Vec<u8>,
-) -> Result<Option<Digest32>, MstError> {
-    match items {
-        [] => return Ok(None),
-        [Item::Subtree { subtree, layer }] if *layer == layer_here => {
-            return Ok(Some(subtree.digest));
+struct Builder {
+    /// The digests of nodes that no block holds, in the order in which they were built.
+    built: Vec<Digest32>,
+    /// Scratch for a node's block.
+    block: Vec<u8>,
+}
+
+impl Builder {
+    /// Builds the node at `layer_here` over these items.
+    // Recurses by layers.
+    fn build<'t>(
+        &mut self,
+        items: &mut [Item<'t>],
+        layer_here: u32,
+    ) -> Result<Built<'t>, MstError> {
+        match items {
+            [] => return Ok(Built::Nothing),
+            [Item::Subtree { subtree, layer }] if *layer == layer_here => {
+                return Ok(Built::Kept(subtree.digest));
+            }
+            _ => {}
         }
-        _ => {}
+        let mut left = Built::Nothing;
+        let mut entries = 0;
+        let mut last_key = None;
+        let mut gap_start = 0;
+        for at in 0..=items.len() {
+            let is_key = at < items.len() && items[at].key_layer() == Some(layer_here);
+            if !is_key && at < items.len() {
+                continue;
+            }
+            let gap = &mut items[gap_start..at];
+            let below = if gap.is_empty() {
+                Built::Nothing
+            } else {
+                self.build(gap, layer_here.checked_sub(1).ok_or(MstError::Malformed)?)?
+            };
+            match last_key.map(|key| &mut items[key]) {
+                Some(Item::Key { right, .. }) => *right = below,
+                _ => left = below,
+            }
+            entries += usize::from(is_key);
+            last_key = Some(at);
+            gap_start = at + 1;
+        }
+        let digest = self.encode(items, layer_here, entries, left);
+        self.built.push(digest);
+        Ok(Built::Anew(self.built.len() - 1))
     }
-    let mut left = None;
-    let mut entries = 0;
-    let mut last_key = None;
-    let mut gap_start = 0;
-    for at in 0..=items.len() {
-        let is_key = at < items.len() && items[at].key_layer() == Some(layer_here);
-        if !is_key && at < items.len() {
-            continue;
-        }
-        let gap = &mut items[gap_start..at];
-        let subtree = if gap.is_empty() {
-            None
-        } else {
-            let below = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
-            build(gap, below, block)?
-        };
-        match last_key {
-            None => left = subtree,
-            Some(key) => {
-                if let Item::Key { right, .. } = &mut items[key] {
-                    *right = subtree;
+
+    /// The digest of the node of the keys of one layer; what is below it is built.
+    fn encode(
+        &mut self,
+        items: &[Item<'_>],
+        layer_here: u32,
+        entries: usize,
+        left: Built<'_>,
+    ) -> Digest32 {
+        let mut block = std::mem::take(&mut self.block);
+        let mut writer = NodeWriter::new(&mut block, entries);
+        for item in items {
+            if let Item::Key { key, layer, value, right } = item
+                && *layer == layer_here
+            {
+                let right = self.digest(*right);
+                match value {
+                    Value::Kept(cid) => writer.entry(key, cid, right),
+                    Value::Old(cid) => writer.entry(key, &cid.to_bytes(), right),
                 }
             }
         }
-        entries += usize::from(is_key);
-        last_key = Some(at);
-        gap_start = at + 1;
+        let digest = writer.finish(self.digest(left));
+        self.block = block;
+        digest
     }
-    let mut writer = NodeWriter::new(block, entries);
-    for item in &*items {
-        if let Item::Key { key, layer, value, right } = item
-            && *layer == layer_here
-        {
-            writer.entry(key, value, right.as_ref());
+
+    fn digest<'s>(&'s self, subtree: Built<'s>) -> Option<&'s Digest32> {
+        match subtree {
+            Built::Nothing => None,
+            Built::Kept(digest) => Some(digest),
+            Built::Anew(at) => Some(&self.built[at]),
         }
     }
-    Ok(Some(writer.finish(left.as_ref())))
 }
 
 /// Room for most nodes, so that encoding them allocates once.

@@ -11,26 +11,31 @@ use crate::cid::{Cid, Codec, Link};
 /// that reading allocates four times, and not by node.
 #[derive(Debug)]
 pub struct PartialTree<'a> {
-    pub(super) root: Subtree,
+    pub(super) root: Digest32,
+    pub(super) root_node: NodeId,
     /// The layer of the root; 0 if the tree is empty.
     pub(super) root_layer: u32,
-    pub(super) nodes: Vec<Node>,
+    nodes: Vec<Node<'a>>,
     pub(super) entries: Vec<Entry<'a>>,
-    pub(super) keys: Vec<u8>,
+    keys: Vec<u8>,
 }
+
+/// A node that was read: its place in the list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NodeId(u32);
 
 /// A subtree: its digest, and its node if that is among the blocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Subtree {
-    pub(super) digest: Digest32,
-    pub(super) node: Option<u32>,
+pub(super) struct Subtree<'a> {
+    pub(super) digest: &'a Digest32,
+    pub(super) node: Option<NodeId>,
 }
 
 /// Invariant: everything below a node is one layer below it, and a node of layer 0 has nothing
 /// below it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
-    pub(super) left: Option<Subtree>,
+pub(super) struct Node<'a> {
+    pub(super) left: Option<Subtree<'a>>,
     /// Its entries in the tree's list.
     first: u32,
     end: u32,
@@ -41,8 +46,9 @@ pub(super) struct Entry<'a> {
     /// Its key in the tree's bytes.
     key_start: u32,
     key_end: u32,
-    pub(super) value: Link<'a>,
-    pub(super) right: Option<Subtree>,
+    /// The binary CID of its record.
+    pub(super) value: &'a [u8],
+    pub(super) right: Option<Subtree<'a>>,
 }
 
 impl<'a> PartialTree<'a> {
@@ -57,7 +63,8 @@ impl<'a> PartialTree<'a> {
             visited: vec![false; blocks.len()],
             last: None,
             tree: Self {
-                root: Subtree { digest: root.digest, node: None },
+                root: root.digest,
+                root_node: NodeId(0),
                 root_layer: 0,
                 nodes: Vec::with_capacity(blocks.len().min(NODES_RESERVED)),
                 entries: Vec::with_capacity(ENTRIES_RESERVED),
@@ -70,22 +77,25 @@ impl<'a> PartialTree<'a> {
 
     /// The record at a path. [`MstError::Missing`]: its search ends in an absent subtree.
     pub fn get(&self, path: &str) -> Result<Option<Cid>, MstError> {
-        let mut subtree = Some(self.root);
-        while let Some(Subtree { node, .. }) = subtree {
-            let node = self.node(node.ok_or(MstError::Missing)?);
+        let mut node = self.node(self.root_node);
+        loop {
             let entries = self.entries(node);
-            match entries.binary_search_by(|entry| self.key(entry).cmp(path.as_bytes())) {
-                Ok(at) => return Ok(entries[at].value.cid()),
-                Err(0) => subtree = node.left,
-                Err(at) => subtree = entries[at - 1].right,
-            }
+            let below = match entries.binary_search_by(|entry| self.key(entry).cmp(path.as_bytes()))
+            {
+                Ok(at) => return Ok(record(&entries[at]).cid()),
+                Err(0) => node.left,
+                Err(at) => entries[at - 1].right,
+            };
+            let Some(below) = below else {
+                return Ok(None);
+            };
+            node = self.node(below.node.ok_or(MstError::Missing)?);
         }
-        Ok(None)
     }
 
     /// All keys and values that are there, in the order in which their nodes were read.
     pub(super) fn records(&self) -> Vec<(&[u8], Link<'a>)> {
-        self.entries.iter().map(|entry| (self.key(entry), entry.value)).collect()
+        self.entries.iter().map(|entry| (self.key(entry), record(entry))).collect()
     }
 
     /// Whether no node is missing.
@@ -95,11 +105,16 @@ impl<'a> PartialTree<'a> {
         left.chain(right).all(|subtree| subtree.node.is_some())
     }
 
-    pub(super) fn node(&self, node: u32) -> &Node {
-        &self.nodes[index(node)]
+    /// How many nodes are there.
+    pub(super) fn nodes_read(&self) -> usize {
+        self.nodes.len()
     }
 
-    pub(super) fn entries(&self, node: &Node) -> &[Entry<'a>] {
+    pub(super) fn node(&self, node: NodeId) -> &Node<'a> {
+        &self.nodes[index(node.0)]
+    }
+
+    pub(super) fn entries(&self, node: &Node<'_>) -> &[Entry<'a>] {
         &self.entries[index(node.first)..index(node.end)]
     }
 
@@ -117,7 +132,7 @@ struct TreeReader<'b, 'a> {
     tree: PartialTree<'a>,
 }
 
-impl TreeReader<'_, '_> {
+impl<'a> TreeReader<'_, 'a> {
     fn read_root(&mut self, root: &Cid) -> Result<(), MstError> {
         let block = self.visit(&root.digest)?.ok_or(MstError::Missing)?;
         let node = self.read_entries(block)?;
@@ -125,7 +140,7 @@ impl TreeReader<'_, '_> {
             // The one node that is empty. A root that merely points down is none: "the top of the
             // tree … if it has no entries … is trimmed" (atproto.com/specs/repository).
             return if *root == EMPTY_ROOT {
-                self.tree.root.node = Some(self.add(node));
+                self.tree.root_node = self.add(node);
                 Ok(())
             } else {
                 Err(MstError::Malformed)
@@ -136,7 +151,7 @@ impl TreeReader<'_, '_> {
             return Err(MstError::TooLarge);
         }
         self.tree.root_layer = layer;
-        self.tree.root.node = Some(self.read_below(node, layer)?);
+        self.tree.root_node = self.read_below(node, layer)?;
         Ok(())
     }
 
@@ -153,8 +168,8 @@ impl TreeReader<'_, '_> {
 
     /// The node at a layer, and all that is below it.
     // Recurses by layers, of which there are LAYERS_MAX at most.
-    fn read_subtree(&mut self, subtree: &mut Subtree, layer: u32) -> Result<(), MstError> {
-        let Some(block) = self.visit(&subtree.digest)? else {
+    fn read_subtree(&mut self, subtree: &mut Subtree<'a>, layer: u32) -> Result<(), MstError> {
+        let Some(block) = self.visit(subtree.digest)? else {
             return Ok(());
         };
         let node = self.read_entries(block)?;
@@ -168,7 +183,7 @@ impl TreeReader<'_, '_> {
 
     /// Checks the keys of a node that was read against its layer and against all keys before, and
     /// reads what is below it, in the order of the keys.
-    fn read_below(&mut self, mut node: Node, layer_here: u32) -> Result<u32, MstError> {
+    fn read_below(&mut self, mut node: Node<'a>, layer_here: u32) -> Result<NodeId, MstError> {
         if let Some(left) = &mut node.left {
             let layer = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
             self.read_subtree(left, layer)?;
@@ -192,7 +207,7 @@ impl TreeReader<'_, '_> {
     }
 
     /// Parses a block into the lists; what is below it is not looked at.
-    fn read_entries(&mut self, block: usize) -> Result<Node, MstError> {
+    fn read_entries(&mut self, block: usize) -> Result<Node<'a>, MstError> {
         let tree = &mut self.tree;
         let mut reader = NodeReader::new(self.blocks.at(block))?;
         let first = number(tree.entries.len())?;
@@ -226,10 +241,15 @@ impl TreeReader<'_, '_> {
         Ok(Node { left, first, end: number(tree.entries.len())? })
     }
 
-    fn add(&mut self, node: Node) -> u32 {
+    fn add(&mut self, node: Node<'a>) -> NodeId {
         self.tree.nodes.push(node);
-        u32::try_from(self.tree.nodes.len() - 1).expect("fewer nodes than blocks")
+        NodeId(u32::try_from(self.tree.nodes.len() - 1).expect("fewer nodes than blocks"))
     }
+}
+
+fn record<'a>(entry: &Entry<'a>) -> Link<'a> {
+    let (link, _) = Link::read(entry.value).expect("it was read with its node");
+    link
 }
 
 /// A place in one of the lists. Blocks are limited in bytes, but not here: what does not fit is

@@ -2,7 +2,7 @@
 
 use super::node::{Digest32, NodeWriter};
 use super::{EMPTY_ROOT, layer};
-use crate::cid::{Cid, Link};
+use crate::cid::Cid;
 
 /// A whole tree in memory, for the simulated network and as the builder in tests.
 ///
@@ -125,7 +125,7 @@ impl TreeNode {
         }
         let mut writer = NodeWriter::new(block, self.entries.len());
         for entry in &self.entries {
-            writer.entry(entry.key.as_bytes(), &Link::Sha256(entry.value), known(&entry.right));
+            writer.entry(entry.key.as_bytes(), &entry.value.to_bytes(), known(&entry.right));
         }
         writer.finish(known(&self.left))
     }
