@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use protocol::account::Account;
 use protocol::did::Did;
 use protocol::ids::{HostId, Micros};
+use protocol::tid::Tid;
 
 use crate::check::Status;
 use crate::identity::Cache;
@@ -28,8 +29,8 @@ struct Held {
     /// The verdict that made it so. Until that is settled the store's copy is older, and this one
     /// may not be forgotten; such copies are bounded by the store's queue.
     mark: u64,
-    /// When its last `#sync` passed.
-    synced: Option<Micros>,
+    /// Its last passed `#sync`: the revision, and when.
+    synced: Option<(Tid, Micros)>,
 }
 
 /// A question to a host about an account's status.
@@ -61,21 +62,26 @@ impl Accounts {
         self.held(did).account.clone()
     }
 
-    /// When the account's last `#sync` passed, as far as is remembered.
-    pub(crate) fn synced(&mut self, did: &Did) -> Option<Micros> {
+    /// The account's last passed `#sync`, as far as is remembered: its revision, and when.
+    pub(crate) fn synced(&mut self, did: &Did) -> Option<(Tid, Micros)> {
         self.held(did).synced
     }
 
     /// The verdict `mark` has changed the account.
     pub(crate) fn set(&mut self, did: &Did, account: Account, mark: u64) {
         let held = self.held(did);
+        // A re-activation is followed by a `#sync`, which may say what the last one said.
+        let was_active = held.account.as_ref().is_some_and(|account| account.upstream.active);
+        if account.upstream.active && !was_active {
+            held.synced = None;
+        }
         held.account = Some(account);
         held.mark = mark;
     }
 
     /// A `#sync` of the account has passed.
-    pub(crate) fn note_sync(&mut self, did: &Did, now: Micros) {
-        self.held(did).synced = Some(now);
+    pub(crate) fn note_sync(&mut self, did: &Did, rev: Tid, now: Micros) {
+        self.held(did).synced = Some((rev, now));
     }
 
     /// What a host was last asked about the account's status.

@@ -9,17 +9,19 @@
 mod event;
 mod options;
 
-mod pool;
-mod intake;
-mod shard;
 mod accounts;
+mod intake;
 mod parked;
+mod pool;
+mod shard;
 
 pub mod check;
 pub mod identity;
 
-mod verdict;
 mod metrics;
+#[cfg(test)]
+mod testing;
+mod verdict;
 
 pub use event::{Content, Event, Lenience, Origin};
 pub use options::{Clock, Handles, Options, Recall, Timing};

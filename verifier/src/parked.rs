@@ -1,4 +1,8 @@
-//! Events that wait for look-ups, in lines: one for each account, in the order they came.
+//! Events that wait for look-ups, in lines: one for each account and host, in the order they came.
+//!
+//! A host's events of an account never overtake each other. Those of another host do not stand
+//! behind them: else anybody who sends an event of an account that is not its own, which waits for
+//! a fresh document, would hold up the account's true host for that long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use protocol::account::Account;
 use protocol::did::Did;
 use protocol::frame::HostKind;
-use protocol::ids::Micros;
+use protocol::ids::{HostId, Micros};
 use protocol::ticket::Ticket;
 
 use crate::check::Claim;
@@ -19,9 +24,10 @@ use crate::verdict::Identity;
 /// The lines of one shard.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    lines: HashMap<Did, Line>,
+    lines: HashMap<Did, Vec<Line>>,
+    lines_count: usize,
     /// When each line is looked at again, if nothing happens before.
-    wakes: BTreeMap<(Micros, u64), Did>,
+    wakes: BTreeMap<(Micros, u64), (Did, HostId)>,
     wakes_made: u64,
     share: Share,
 }
@@ -53,6 +59,8 @@ pub(crate) struct Waiting {
     pub(crate) did: Did,
     pub(crate) frame: Bytes,
     pub(crate) claim: Claim,
+    /// The account when the claim was made.
+    pub(crate) prior: Option<Account>,
     /// The document that was known when its turn came.
     pub(crate) before: Option<Arc<Identity>>,
     /// When its turn came.
@@ -63,12 +71,13 @@ pub(crate) struct Waiting {
 
 impl Parked {
     pub(crate) fn new(share: Share) -> Self {
-        Self { lines: HashMap::new(), wakes: BTreeMap::new(), wakes_made: 0, share }
+        let (lines, wakes) = (HashMap::new(), BTreeMap::new());
+        Self { lines, lines_count: 0, wakes, wakes_made: 0, share }
     }
 
     /// Lines.
     pub(crate) fn len(&self) -> usize {
-        self.lines.len()
+        self.lines_count
     }
 
     /// Starts a line, or goes on with one that was lifted.
@@ -77,23 +86,37 @@ impl Parked {
             self.share.take(&head.origin, &head.ticket);
             head.counted = true;
         }
-        let wake = self.wake_at(wake, head.did.clone());
-        let did = head.did.clone();
-        let before = self.lines.insert(did, Line { head, behind, wake });
-        debug_assert!(before.is_none(), "one line for each account");
+        let wake = self.wake_at(wake, &head);
+        self.lines_count += 1;
+        self.lines.entry(head.did.clone()).or_default().push(Line { head, behind, wake });
     }
 
-    /// Puts the event at the end of its account's line, if there is one; else gives it back.
+    /// Puts the event at the end of its line, if there is one; else gives it back.
     pub(crate) fn queue(&mut self, did: &Did, event: Event) -> Option<Event> {
-        let Some(line) = self.lines.get_mut(did) else { return Some(event) };
+        let host = event.origin.host();
+        let lines = self.lines.get_mut(did);
+        let line = lines.and_then(|lines| lines.iter_mut().find(|line| line.host() == host));
+        let Some(line) = line else { return Some(event) };
         self.share.take(&event.origin, &event.ticket);
         line.behind.push_back(event);
         None
     }
 
-    /// Takes an account's line; its bytes count until [`Parked::conclude`] and [`Parked::leave`].
-    pub(crate) fn lift(&mut self, did: &Did) -> Option<(Waiting, VecDeque<Event>)> {
-        let line = self.lines.remove(did)?;
+    /// The hosts whose events of an account wait.
+    pub(crate) fn hosts(&self, did: &Did) -> Vec<HostId> {
+        let lines = self.lines.get(did).map(Vec::as_slice).unwrap_or_default();
+        lines.iter().map(Line::host).collect()
+    }
+
+    /// Takes a line; its bytes count until [`Parked::conclude`] and [`Parked::leave`].
+    pub(crate) fn lift(&mut self, did: &Did, host: HostId) -> Option<(Waiting, VecDeque<Event>)> {
+        let lines = self.lines.get_mut(did)?;
+        let at = lines.iter().position(|line| line.host() == host)?;
+        let line = lines.swap_remove(at);
+        if lines.is_empty() {
+            self.lines.remove(did);
+        }
+        self.lines_count -= 1;
         self.wakes.remove(&line.wake);
         Some((line.head, line.behind))
     }
@@ -111,7 +134,7 @@ impl Parked {
     }
 
     /// A line that is due by `now`.
-    pub(crate) fn due(&mut self, now: Micros) -> Option<Did> {
+    pub(crate) fn due(&mut self, now: Micros) -> Option<(Did, HostId)> {
         let entry = self.wakes.first_entry().filter(|entry| entry.key().0 <= now)?;
         Some(entry.get().clone())
     }
@@ -133,10 +156,10 @@ impl Parked {
         self.share.bytes.load(Ordering::Relaxed)
     }
 
-    fn wake_at(&mut self, at: Micros, did: Did) -> (Micros, u64) {
+    fn wake_at(&mut self, at: Micros, head: &Waiting) -> (Micros, u64) {
         self.wakes_made += 1;
         let wake = (at, self.wakes_made);
-        self.wakes.insert(wake, did);
+        self.wakes.insert(wake, (head.did.clone(), head.origin.host()));
         wake
     }
 }
@@ -144,10 +167,16 @@ impl Parked {
 /// What still waits when a shard ends is abandoned; its bytes no longer count.
 impl Drop for Parked {
     fn drop(&mut self) {
-        for line in self.lines.values() {
+        for line in self.lines.values().flatten() {
             self.share.give_back(&line.head.origin, &line.head.ticket);
             line.behind.iter().for_each(|event| self.leave(event));
         }
+    }
+}
+
+impl Line {
+    fn host(&self) -> HostId {
+        self.head.origin.host()
     }
 }
 

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use protocol::account::Account;
 use protocol::did::Did;
 use protocol::frame::{HostKind, Kind};
-use protocol::ids::Micros;
+use protocol::ids::{HostId, Micros};
 use protocol::reject::Reject;
 use protocol::ticket::Ticket;
+use protocol::tid::Tid;
+use tracing::error;
 
 use crate::accounts::Accounts;
 use crate::check::{self, Case, Claim, Known, Need, Proof, Ruling, Status};
@@ -112,13 +114,15 @@ impl Shard {
                 }
             }
         }
-        self.resume(&did, now);
+        for host in self.parked.hosts(&did) {
+            self.resume(&did, host, now);
+        }
     }
 
     /// Looks at the lines that are due.
     pub(crate) fn tick(&mut self, now: Micros) {
-        while let Some(did) = self.parked.due(now) {
-            self.resume(&did, now);
+        while let Some((did, host)) = self.parked.due(now) {
+            self.resume(&did, host, now);
         }
         self.metrics.fill(&Fill {
             accounts: self.accounts.len(),
@@ -166,9 +170,9 @@ impl Shard {
         }
     }
 
-    /// The line of an account, if it has one, is looked at.
-    fn resume(&mut self, did: &Did, now: Micros) {
-        if let Some((head, behind)) = self.parked.lift(did) {
+    /// A line, if it is there, is looked at.
+    fn resume(&mut self, did: &Did, host: HostId, now: Micros) {
+        if let Some((head, behind)) = self.parked.lift(did, host) {
             self.advance(Some(head), behind, now);
         }
     }
@@ -176,8 +180,8 @@ impl Shard {
     /// Judges a line from its head on, until one has to wait (I4: nobody overtakes).
     fn advance(&mut self, mut head: Option<Waiting>, mut behind: VecDeque<Event>, now: Micros) {
         loop {
-            if let Some(waiting) = head {
-                match self.poll(&waiting, now) {
+            if let Some(mut waiting) = head {
+                match self.poll(&mut waiting, now) {
                     Poll::Wait(wake) => return self.parked.park(waiting, behind, wake),
                     Poll::Done(result) => self.conclude(waiting, result, now),
                 }
@@ -195,11 +199,8 @@ impl Shard {
             unreachable!("only events of accounts stand in line");
         };
         let prior = self.accounts.get(&did);
-        let synced_lately = self.synced_lately(&did, now);
         let seen = Seen { origin: &origin, ticket: &ticket, received, kind, frame: &frame };
-        let case = self.case(&seen, &did, prior.as_ref(), synced_lately, now);
-        let begun = contain(|| check::begin(&case)).unwrap_or(Err(Reject::VerifierPanic));
-        let claim = match begun {
+        let claim = match self.claim(&seen, &did, prior.as_ref(), now) {
             Ok(claim) => claim,
             Err(reject) => {
                 self.drop_event(ticket, &origin, reject, did, &frame);
@@ -210,22 +211,57 @@ impl Shard {
         if matches!(claim, Claim::Identity(_)) {
             self.directory.mark_stale(&did, now);
         }
-        let counted = false;
         Some(Waiting {
-            origin, ticket, received, kind, did, frame, claim, before, since: now, counted,
+            origin,
+            ticket,
+            received,
+            kind,
+            did,
+            frame,
+            claim,
+            prior,
+            before,
+            since: now,
+            counted: false,
         })
     }
 
+    /// All checks but the look-ups.
+    fn claim(
+        &mut self,
+        seen: &Seen<'_>,
+        did: &Did,
+        prior: Option<&Account>,
+        now: Micros,
+    ) -> Result<Claim, Reject> {
+        let synced = self.synced(did, now);
+        let case = self.case(seen, did, prior, synced, now);
+        contain(|| check::begin(&case)).unwrap_or(Err(Reject::VerifierPanic))
+    }
+
     /// Judges who speaks, with what is known by now; asks for what is not.
-    fn poll(&mut self, waiting: &Waiting, now: Micros) -> Poll {
+    fn poll(&mut self, waiting: &mut Waiting, now: Micros) -> Poll {
+        let prior = self.accounts.get(&waiting.did);
+        if prior != waiting.prior {
+            // Another host's event of the account has passed meanwhile.
+            match self.claim(&waiting.seen(), &waiting.did, prior.as_ref(), now) {
+                Ok(claim) => waiting.claim = claim,
+                Err(reject) => return Poll::Done(Err(reject)),
+            }
+            waiting.prior = prior;
+        }
+        self.settle(waiting, now)
+    }
+
+    fn settle(&mut self, waiting: &Waiting, now: Micros) -> Poll {
         let did = &waiting.did;
-        let prior = self.accounts.get(did);
         let late = now >= self.deadline(waiting);
         let mut unresolved = late;
         loop {
             let Snapshot { identity, missing } = self.snapshot(did, now);
             let status = self.status(waiting, now).or(late.then_some(Status::None));
-            let case = self.case(&waiting.seen(), did, prior.as_ref(), false, now);
+            let prior = waiting.prior.as_ref();
+            let case = self.case(&waiting.seen(), did, prior, None, now);
             let known = Known {
                 identity: identity.as_deref(),
                 before: waiting.before.as_deref(),
@@ -295,8 +331,9 @@ impl Shard {
                 if let Some(account) = &accepted.account {
                     self.accounts.set(&w.did, account.clone(), self.marks + 1);
                 }
-                if w.kind == HostKind::Event(Kind::Sync) {
-                    self.accounts.note_sync(&w.did, now);
+                let repo = accepted.account.as_ref().and_then(|account| account.repo);
+                if let Some(repo) = repo.filter(|_| w.kind == HostKind::Event(Kind::Sync)) {
+                    self.accounts.note_sync(&w.did, repo.rev, now);
                 }
                 self.metrics.passed(&accepted);
                 self.say(Some(w.ticket), Outcome::Accept(accepted));
@@ -318,6 +355,9 @@ impl Shard {
         frame: &Bytes,
     ) {
         self.metrics.dropped(reject);
+        if reject == Reject::VerifierPanic {
+            error!(%did, host = %origin.name(), "a check panicked");
+        }
         // A repeat is nobody's offence: there is nothing to look at later.
         let excerpt = if reject == Reject::AlreadyApplied { &[][..] } else { &frame[..] };
         self.reject(ticket, origin, reject, Some(did), excerpt);
@@ -352,7 +392,7 @@ impl Shard {
         seen: &Seen<'a>,
         did: &'a Did,
         prior: Option<&'a Account>,
-        synced_lately: bool,
+        synced: Option<Tid>,
         now: Micros,
     ) -> Case<'a> {
         let origin = seen.origin;
@@ -373,7 +413,7 @@ impl Shard {
             },
             handles: self.handles,
             prior,
-            synced_lately,
+            synced,
             tombstone_spacing: self.timing.tombstone_spacing,
             now,
         }
@@ -383,9 +423,10 @@ impl Shard {
         self.directory.known(did, || (self.recall.identity)(did), now)
     }
 
-    fn synced_lately(&mut self, did: &Did, now: Micros) -> bool {
+    fn synced(&mut self, did: &Did, now: Micros) -> Option<Tid> {
         let spacing = self.timing.sync_spacing;
-        self.accounts.synced(did).is_some_and(|synced| now < synced.plus(spacing))
+        let (rev, at) = self.accounts.synced(did)?;
+        (now < at.plus(spacing)).then_some(rev)
     }
 
     /// The host's answer about the account's status, if it is not older than a minute.
@@ -426,3 +467,6 @@ fn contain<T>(check: impl FnOnce() -> T) -> Option<T> {
 /// How often a waiting event older than `crowded_deadline` is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

@@ -69,10 +69,8 @@ mod tests {
 
     #[test]
     fn our_own_status_comes_before_the_hosts() {
-        let upstream = |active, status: Option<&str>| Upstream {
-            active,
-            status: status.map(Into::into),
-        };
+        let upstream =
+            |active, status: Option<&str>| Upstream { active, status: status.map(Into::into) };
         let check = |local, theirs: Upstream, expected: (bool, Option<&str>)| {
             assert_eq!(emitted(local, &theirs), expected, "{local:?}, {theirs:?}");
         };

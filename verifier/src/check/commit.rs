@@ -35,8 +35,7 @@ pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
     ops::records(&fold, &blocks)?;
     let proven = inversion::prove(case.proof, &frame, &fold, &blocks, &commit.data)?;
 
-    let outgoing =
-        Outgoing::from_host(case.frame, Kind::Commit).map_err(envelope::field_reject)?;
+    let outgoing = Outgoing::from_host(case.frame, Kind::Commit).map_err(envelope::field_reject)?;
     Ok(RepoClaim {
         outgoing,
         repo: Repo { rev, data: commit.data.digest, commit: frame.commit.digest },

@@ -42,10 +42,7 @@ impl IdentityClaim {
             return Ok(case.accepted(frames, case.account()));
         }
         if known.before.is_some_and(|before| differs(before, identity)) {
-            let unmoved = Accepted {
-                account: None,
-                ..case.accepted(frames, case.account())
-            };
+            let unmoved = Accepted { account: None, ..case.accepted(frames, case.account()) };
             return Ok(unmoved);
         }
         Err(speaker::convict(case, known, identity, Reject::IdentityUnchanged))

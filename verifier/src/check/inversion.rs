@@ -51,11 +51,7 @@ pub(super) fn empty_tree() -> &'static Cid {
 
 /// A commit without ops (the real PDS makes one of `applyWrites` without writes) need not send the
 /// tree, since it says that nothing changed.
-fn unchanged(
-    frame: &CommitFrame<'_>,
-    blocks: &Blocks<'_>,
-    data: &Cid,
-) -> Result<Proven, Reject> {
+fn unchanged(frame: &CommitFrame<'_>, blocks: &Blocks<'_>, data: &Cid) -> Result<Proven, Reject> {
     match PartialTree::read(blocks, data) {
         Ok(_) | Err(MstError::Missing) => {}
         Err(error) => return Err(reject(error)),

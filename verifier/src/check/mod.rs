@@ -8,6 +8,7 @@
 mod account;
 mod commit;
 mod envelope;
+mod fuzz;
 mod identity;
 mod inversion;
 mod ops;
@@ -24,6 +25,9 @@ use protocol::frame::{HostKind, Kind};
 use protocol::host::HostName;
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
+use protocol::tid::Tid;
+
+pub use fuzz::fuzz_check;
 
 use crate::options::Handles;
 use crate::verdict::{Accepted, Identity};
@@ -53,8 +57,8 @@ pub struct Case<'a> {
     pub handles: Handles,
     /// The account before it, if we hold it.
     pub prior: Option<&'a Account>,
-    /// The account's last passed `#sync` was within the last minute.
-    pub synced_lately: bool,
+    /// The revision of the account's last passed `#sync`, if that was within the last minute.
+    pub synced: Option<Tid>,
     /// Between the two looks that show that a DID is gone.
     pub tombstone_spacing: Duration,
     /// The time of the judgement.
@@ -240,3 +244,6 @@ impl Case<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,8 +35,9 @@ pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
         if held.data != commit.data.digest {
             return Err(Reject::RevNotNewer);
         }
-        // Every account's first commit is followed by a sync that says the same.
-        if case.synced_lately {
+        // Every account's first commit is followed by a sync that says the same, and so is every
+        // re-activation; not twice.
+        if case.synced == Some(rev) {
             return Err(Reject::SyncRepeated);
         }
     }

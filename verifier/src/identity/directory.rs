@@ -93,17 +93,17 @@ impl Directory {
 
     /// Asks for a document whose fetch begins at `since` or later.
     pub(crate) fn demand(&mut self, did: &Did, since: Micros, now: Micros) -> Progress {
-        if self.flights.contains(did) {
-            return Progress::UnderWay;
-        }
         if since > now {
             return Progress::At(since);
         }
-        let due = self.due(did);
-        let entry = self.entry(did, || None);
-        if entry.negative_until > now {
+        // Also while a fetch is under way that was waited for long enough.
+        if self.entry(did, || None).negative_until > now {
             return Progress::Unresolved;
         }
+        if self.flights.contains(did) {
+            return Progress::UnderWay;
+        }
+        let due = self.due(did);
         if due > now {
             return Progress::At(due);
         }
@@ -140,7 +140,12 @@ impl Directory {
     }
 
     /// A fetch has ended; the document, if it brought one.
-    pub(crate) fn arrived(&mut self, did: &Did, found: Found, now: Micros) -> Option<Arc<Identity>> {
+    pub(crate) fn arrived(
+        &mut self,
+        did: &Did,
+        found: Found,
+        now: Micros,
+    ) -> Option<Arc<Identity>> {
         self.flights.remove(did);
         let retries = self.timing.retries.len();
         let entry = self.entry(did, || None);

@@ -142,3 +142,102 @@ pub fn fuzz_document(bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::keys::Curve;
+
+    use super::*;
+    use crate::testing::Repo;
+
+    /// The usual document, changed by replacing one text by another.
+    fn read(from: &str, to: &str) -> Result<Identity, DocumentError> {
+        let repo = Repo::new(5, Curve::K256);
+        let text = repo.document("https://pds.example.com");
+        assert!(text.contains(from), "{from}");
+        parse(text.replace(from, to).as_bytes(), &repo.did, HostRules::Public, Micros(3))
+    }
+
+    #[test]
+    fn a_document_says_key_host_and_handle() {
+        let identity = read("{", "{").unwrap();
+        let repo = Repo::new(5, Curve::K256);
+        let pds = HostName::parse("pds.example.com", HostRules::Public).ok();
+        let handle = Some("someone.example.com".into());
+        let key = Some(repo.key.public_key());
+        let (did, fetched, tombstoned) = (repo.did, Micros(3), false);
+        assert_eq!(identity, Identity { did, key, pds, handle, fetched, tombstoned });
+    }
+
+    #[test]
+    fn only_a_document_of_this_did_counts() {
+        let did = Repo::new(5, Curve::K256).did.to_string();
+        let other = Repo::new(6, Curve::K256).did.to_string();
+        let id = format!(r#""id":"{did}","also"#);
+        let changed = format!(r#""id":"{other}","also"#);
+        assert_eq!(read(&id, &changed).unwrap_err(), DocumentError::OtherDid);
+        assert_eq!(read("{", "").unwrap_err(), DocumentError::Malformed);
+        let spaces = " ".repeat(BODY_BYTES_MAX);
+        assert_eq!(read("{", &format!("{spaces}{{")).unwrap_err(), DocumentError::Malformed);
+    }
+
+    #[test]
+    fn the_key_is_the_first_atproto_method_of_its_own_controller() {
+        let has_key = |from: &str, to: &str| read(from, to).unwrap().key.is_some();
+        let did = Repo::new(5, Curve::K256).did.to_string();
+        let id = format!("{did}#atproto\"");
+        assert!(has_key(&id, "#atproto\""));
+        assert!(!has_key(&id, "#other\""));
+        assert!(!has_key(&id, "did:web:example.com#atproto\""));
+        let controller = format!(r#""controller":"{did}""#);
+        assert!(!has_key(&controller, r#""controller":"did:web:example.com""#));
+        assert!(!has_key("Multikey", "JsonWebKey2020"));
+        // Entries of other shapes are passed over.
+        let methods = r#""verificationMethod":["#;
+        assert!(has_key(methods, r#""verificationMethod":["did:x#y",{"id":5},null,"#));
+        assert!(!has_key(methods, r#""verificationMethod":5,"other":["#));
+    }
+
+    #[test]
+    fn the_host_is_an_https_origin() {
+        let pds = |to: &str| {
+            let pds = read("https://pds.example.com", to).unwrap().pds;
+            pds.map(|pds| pds.to_string())
+        };
+        let ours = Some("pds.example.com".to_owned());
+        assert_eq!(pds("https://pds.example.com/"), ours);
+        assert_eq!(pds("HTTPS://PDS.example.com:443"), ours);
+        for wrong in [
+            "pds.example.com",
+            "http://pds.example.com",
+            "wss://pds.example.com",
+            "https://pds.example.com/path",
+            "https://pds.example.com:8443",
+            "https://10.0.0.1",
+            "",
+        ] {
+            assert_eq!(pds(wrong), None, "{wrong}");
+        }
+        assert_eq!(read("AtprotoPersonalDataServer", "Other").unwrap().pds, None);
+        assert_eq!(read("#atproto_pds", "#atproto_other").unwrap().pds, None);
+    }
+
+    #[test]
+    fn the_handle_is_the_first_valid_one() {
+        let handle = |to: &str| read(r#""at://someone.example.com""#, to).unwrap().handle;
+        assert_eq!(
+            handle(r#""https://x","at://no","at://A.example.com""#).unwrap(),
+            "a.example.com"
+        );
+        assert_eq!(handle(r#"5,"at://b.example.com""#).unwrap(), "b.example.com");
+        assert_eq!(handle(""), None);
+    }
+
+    #[test]
+    fn a_deep_document_is_no_document() {
+        let deep = format!(r#"{{"x":{}"#, "[".repeat(100_000));
+        fuzz_document(deep.as_bytes());
+        let text = Repo::new(5, Curve::K256).document("https://pds.example.com");
+        (0..text.len()).for_each(|cut| fuzz_document(&text.as_bytes()[..cut]));
+    }
+}

@@ -76,9 +76,7 @@ impl Resolver {
         let inner = Arc::clone(&self.0);
         let (did, nothing) = match &lookup {
             Lookup::Document { did, .. } => (did.clone(), Found::Failed),
-            Lookup::Status { did, host, .. } => {
-                (did.clone(), Found::Status(*host, Status::None))
-            }
+            Lookup::Status { did, host, .. } => (did.clone(), Found::Status(*host, Status::None)),
         };
         let mut report = Report { did, found: Some(nothing), report: Some(report) };
         self.0.runtime.spawn(async move {
@@ -126,6 +124,8 @@ impl Inner {
 
     async fn status(&self, did: &Did, name: &HostName) -> Status {
         let _place = self.hosts.acquire().await.expect("never closed");
+        // A DID has no other character that a query would take for its own.
+        let did = did.to_string().replace('%', "%25");
         let url = format!("{}/xrpc/com.atproto.sync.getRepoStatus?did={did}", name.origin());
         match self.get(url, STATUS_BODY_BYTES_MAX).await {
             Ok(answer) => read_status(answer.status, &answer.body),
@@ -197,3 +197,103 @@ const REQUESTS_PER_UPSTREAM_MAX: usize = 64;
 /// A `did:web` document may be moved by its owner.
 const REDIRECTS_MAX: u8 = 3;
 const STATUS_BODY_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_hosts_answer_is_a_status() {
+        let check = |status, body: &str, expected| {
+            assert_eq!(read_status(status, body.as_bytes()), expected, "{status} {body}");
+        };
+        let of = |active, status: Option<&str>| {
+            Status::Of(Upstream { active, status: status.map(Into::into) })
+        };
+        check(200, r#"{"did":"did:plc:x","active":true,"rev":"3l"}"#, of(true, None));
+        check(200, r#"{"active":false,"status":"deleted"}"#, of(false, Some("deleted")));
+        let long = format!(r#"{{"active":false,"status":"{}"}}"#, "x".repeat(65));
+        check(200, &long, of(false, None));
+        check(200, "{}", Status::None);
+        check(200, "<html>", Status::None);
+        check(400, r#"{"error":"RepoNotFound","message":"no"}"#, Status::NotFound);
+        check(400, r#"{"error":"InvalidRequest"}"#, Status::None);
+        for status in [401, 404, 501] {
+            check(status, "", Status::MethodMissing);
+        }
+        for status in [403, 429, 500, 503] {
+            check(status, "", Status::None);
+        }
+    }
+
+    /// Looks a DID up against answers by URL; what was found, and which URLs were asked.
+    fn look_up(did: &str, answers: &'static [(&str, u16, &str)]) -> (Found, Vec<String>) {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let fetch = {
+            let asked = Arc::clone(&asked);
+            Fetch::new(move |get| {
+                asked.lock().unwrap().push(get.url.clone());
+                let answer = answers.iter().find(|(url, ..)| *url == get.url).copied();
+                async move {
+                    let (_, status, body) = answer.ok_or(FetchError::Timeout)?;
+                    assert!(status != 0, "a task that dies");
+                    let body = body.into();
+                    Ok(fetch::Answer { status, server: None, retry_after: None, body })
+                }
+            })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let plc_urls = vec!["https://one".to_owned(), "https://two".to_owned()];
+        let handle = runtime.handle().clone();
+        let request = Duration::from_secs(5);
+        let resolver = Resolver::new(fetch, handle, HostRules::Public, plc_urls, request);
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let did = Did::parse(did).unwrap();
+        let lookup = Lookup::Document { did, began: Micros(4) };
+        resolver.begin(lookup, move |answer| drop(tx.send(answer)));
+        let answer = runtime.block_on(rx).unwrap();
+        let asked = asked.lock().unwrap().clone();
+        (answer.found, asked)
+    }
+
+    #[test]
+    fn the_next_directory_is_asked_if_the_first_fails() {
+        const DID: &str = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
+        const ONE: &str = "https://one/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
+        const TWO: &str = "https://two/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
+        const BODY: &str = r#"{"id":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"}"#;
+        let (found, asked) = look_up(DID, &[(ONE, 200, BODY), (TWO, 404, "")]);
+        assert!(matches!(found, Found::Document(it) if it.fetched == Micros(4) && !it.tombstoned));
+        assert_eq!(asked, [ONE]);
+        let (found, asked) = look_up(DID, &[(ONE, 503, ""), (TWO, 200, BODY)]);
+        assert!(matches!(found, Found::Document(_)));
+        assert_eq!(asked, [ONE, TWO]);
+        assert!(matches!(look_up(DID, &[(ONE, 200, "{}"), (TWO, 404, "")]).0, Found::Missing));
+        let (found, asked) = look_up(DID, &[(ONE, 404, ""), (TWO, 200, BODY)]);
+        assert!(matches!(found, Found::Missing) && asked == [ONE]);
+        let (found, _) = look_up(DID, &[(ONE, 410, "")]);
+        assert!(matches!(found, Found::Document(it) if it.tombstoned));
+        assert!(matches!(look_up(DID, &[]).0, Found::Failed));
+    }
+
+    #[test]
+    fn a_did_web_is_asked_at_its_host() {
+        const URL: &str = "https://me.example.com/.well-known/did.json";
+        const BODY: &str = r#"{"id":"did:web:me.example.com"}"#;
+        let (found, asked) = look_up("did:web:me.example.com", &[(URL, 200, BODY)]);
+        assert!(matches!(found, Found::Document(_)), "{asked:?}");
+        let (found, _) = look_up("did:web:me.example.com", &[(URL, 410, "")]);
+        assert!(matches!(found, Found::Failed), "only the directory has tombstones");
+        let (found, asked) = look_up("did:web:localhost", &[]);
+        assert!(matches!(found, Found::Failed) && asked.is_empty(), "not a public name");
+    }
+
+    #[test]
+    fn a_task_that_dies_is_a_failed_lookup() {
+        const DID: &str = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
+        let dies = &[("https://one/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", 0, "")];
+        assert!(matches!(look_up(DID, dies).0, Found::Failed));
+    }
+}
