@@ -64,7 +64,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
 }
 
-/// Starts hosts' tasks and stops them; cheap to clone.
+/// Starts hosts' tasks and stops them; cheap to clone. When the last one is dropped, the tasks end
+/// where they are.
 #[derive(Clone)]
 pub struct Handle {
     context: Arc<Context>,

@@ -5,19 +5,25 @@
 //! Upholds: I4 (a host's events in its order), I7, I10 (a slow host costs its own share), I13.
 //! Knows nothing of: accounts, storage, our own seq.
 
-pub mod admission;
-mod backoff;
-mod budget;
-pub mod crawler;
-pub mod dial;
-mod handshake;
-pub mod inbound;
-pub mod limits;
-mod metrics;
-mod position;
-pub mod report;
-mod socket;
+mod crawler;
 mod subscription;
+
+mod backoff;
+mod position;
+
+pub mod limits;
+
+mod budget;
+
+mod dial;
+mod handshake;
+mod socket;
+
+pub mod admission;
+mod inbound;
+mod report;
+
+mod metrics;
 
 pub use crate::crawler::{Handle, Options, Start, start};
 pub use crate::dial::{Dial, DialError, Transport};

@@ -152,11 +152,11 @@ impl Subscription {
             end = self.stream(&mut socket) => Some(end),
         };
         let Some(end) = end else {
-            socket.close(&CLOSE_GOING_AWAY).await;
+            socket.close(&CLOSE_GOING_AWAY.to_be_bytes()).await;
             return Outcome::Stopped;
         };
-        if !matches!(end, End::Socket(_)) {
-            socket.close(&CLOSE_POLICY).await;
+        if let Some(code) = close_code(&end) {
+            socket.close(&code.to_be_bytes()).await;
         }
         let reason = describe(&end);
         let is_stuck = self.position.last() == before;
@@ -396,8 +396,21 @@ fn clip(reason: &str) -> String {
     reason.chars().take(REASON_CHARS_MAX).map(plain).collect()
 }
 
-/// RFC 6455 section 7.4.1: 1001, "going away".
-const CLOSE_GOING_AWAY: [u8; 2] = 1001u16.to_be_bytes();
+/// What to close with; none where the host closed first, or does not listen.
+fn close_code(end: &End) -> Option<u16> {
+    match end {
+        End::Socket(Ended::Violation(Violation::Text)) => Some(CLOSE_UNSUPPORTED),
+        End::Socket(Ended::Violation(Violation::TooLong)) => Some(CLOSE_TOO_BIG),
+        End::Socket(Ended::Violation(_)) => Some(CLOSE_PROTOCOL),
+        End::Socket(Ended::Slow) => Some(CLOSE_POLICY),
+        End::Socket(_) => None,
+        _ => Some(CLOSE_POLICY),
+    }
+}
 
-/// RFC 6455 section 7.4.1: 1008, "a message that violates its policy".
-const CLOSE_POLICY: [u8; 2] = 1008u16.to_be_bytes();
+// RFC 6455 section 7.4.1.
+const CLOSE_GOING_AWAY: u16 = 1001;
+const CLOSE_PROTOCOL: u16 = 1002;
+const CLOSE_UNSUPPORTED: u16 = 1003;
+const CLOSE_POLICY: u16 = 1008;
+const CLOSE_TOO_BIG: u16 = 1009;

@@ -42,13 +42,13 @@ async fn fragments_that_add_up_over_the_limit_are_dropped_and_the_next_passes() 
 }
 
 /// Sends bytes that no library would send; the connection ends for that reason.
-async fn check_violation(bytes: &[u8], reason: &str) {
+async fn check_violation(bytes: &[u8], reason: &str, code: u16) {
     let host = Host::listen().await;
     let mut net = Net::follow(&host, Resume::Live, quick());
     let mut connection = host.accept().await;
     connection.send_raw(bytes).await;
     assert_eq!(net.state(State::BackingOff).await, reason);
-    connection.closed().await;
+    assert_eq!(connection.closed().await, code);
     host.accept().await.send_events([1]).await;
     net.expect(0, 0, [1]).await;
     assert_eq!(net.handle.intake_used_bytes(), 0);
@@ -58,26 +58,26 @@ async fn check_violation(bytes: &[u8], reason: &str) {
 async fn claim_of_over_64_mb_closes() {
     let mut header = vec![0x82, 127];
     header.extend(64_000_001u64.to_be_bytes());
-    check_violation(&header, "message over 64 MB").await;
+    check_violation(&header, "message over 64 MB", 1009).await;
     let mut header = vec![0x82, 127];
     header.extend((u64::MAX >> 1).to_be_bytes());
-    check_violation(&header, "message over 64 MB").await;
+    check_violation(&header, "message over 64 MB", 1009).await;
 }
 
 #[tokio::test]
 async fn masked_frame_closes() {
-    check_violation(&[0x82, 0x81, 1, 2, 3, 4, 5], "masked frame from a server").await;
+    check_violation(&[0x82, 0x81, 1, 2, 3, 4, 5], "masked frame from a server", 1002).await;
 }
 
 #[tokio::test]
 async fn fragments_out_of_order_close() {
-    check_violation(&[0x80, 0], "fragments out of order").await;
-    check_violation(&[0x02, 0, 0x82, 0], "fragments out of order").await;
+    check_violation(&[0x80, 0], "fragments out of order", 1002).await;
+    check_violation(&[0x02, 0, 0x82, 0], "fragments out of order", 1002).await;
 }
 
 #[tokio::test]
 async fn reserved_bits_close() {
-    check_violation(&[0xc2, 0], "not a WebSocket frame header").await;
+    check_violation(&[0xc2, 0], "not a WebSocket frame header", 1002).await;
 }
 
 #[tokio::test]
@@ -88,6 +88,7 @@ async fn text_message_closes_and_is_counted() {
     futures_util::SinkExt::send(&mut connection.socket, Message::text("hello")).await.unwrap();
     assert_eq!(net.dropped().await.0, Reject::FrameText);
     assert_eq!(net.state(State::BackingOff).await, "text message");
+    assert_eq!(connection.closed().await, 1003);
 }
 
 #[tokio::test]
@@ -248,6 +249,27 @@ async fn dial_that_hangs_is_given_up_and_dialled_again() {
     assert_eq!(net.state(State::BackingOff).await, "dial or handshake timed out");
     host.accept_raw().await;
     drop(hung);
+}
+
+#[tokio::test]
+async fn handshakes_under_way_are_bounded() {
+    let host = Host::listen().await;
+    let net = Net::start(&[&host; 5], quick());
+    for index in 0..4 {
+        net.subscribe(index, Resume::Live);
+    }
+    let mut hung = Vec::new();
+    for _ in 0..4 {
+        let mut stream = host.accept_raw().await;
+        read_head(&mut stream).await;
+        hung.push(stream);
+    }
+    net.subscribe(4, Resume::Live);
+    let fifth = tokio::time::timeout(Duration::from_millis(50), host.accept_raw()).await;
+    assert!(fifth.is_err(), "all places are taken");
+    drop(hung.pop());
+    let head = read_head(&mut host.accept_raw().await).await;
+    assert!(head.contains("h4.host.dev"), "who waits longest is next: {head}");
 }
 
 #[tokio::test]

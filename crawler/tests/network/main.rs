@@ -4,7 +4,9 @@
 
 mod fake_host;
 
-mod admission;
+mod stream;
+
 mod faults;
 mod shares;
-mod stream;
+
+mod admission;
