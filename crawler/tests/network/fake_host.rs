@@ -305,8 +305,12 @@ pub(crate) fn padded_event(seq: u64, bytes: usize) -> Vec<u8> {
 }
 
 pub(crate) fn numbered(t: &'static str, seq: u64, bytes: usize) -> Vec<u8> {
+    event_of(DID, t, seq, bytes)
+}
+
+pub(crate) fn event_of(did: &'static str, t: &'static str, seq: u64, bytes: usize) -> Vec<u8> {
     let mut frame = to_vec(&Head { t, op: 1 }).unwrap();
-    frame.extend(to_vec(&Body { did: DID, seq, time: "x".repeat(bytes) }).unwrap());
+    frame.extend(to_vec(&Body { did, seq, time: "x".repeat(bytes) }).unwrap());
     frame
 }
 

@@ -290,6 +290,23 @@ async fn redial_ends_the_wait() {
 }
 
 #[tokio::test]
+async fn redial_comes_too_soon_after_a_dial() {
+    let timing = Timing {
+        back_off_min: Duration::from_hours(1),
+        back_off_max: Duration::from_hours(2),
+        redial_spacing: Duration::from_hours(1),
+        ..Timing::default()
+    };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    drop(host.accept().await);
+    net.state(State::BackingOff).await;
+    net.handle.redial(crate::fake_host::HOST);
+    let dialled = tokio::time::timeout(Duration::from_millis(50), host.accept_raw()).await;
+    assert!(dialled.is_err(), "anybody may send requestCrawl");
+}
+
+#[tokio::test]
 async fn stop_ends_a_wait_and_a_dial() {
     let timing = Timing {
         back_off_min: Duration::from_hours(1),

@@ -1,8 +1,10 @@
 //! A host that behaves: its events in order, each once, over connections, resets and stops.
 
-use crate::fake_host::{Host, Net, after, error, event, info, numbered, padded_event, quick};
+use crate::fake_host::{DID, Host, Net, after, error, event, event_of, info, numbered};
+use crate::fake_host::{padded_event, quick};
 use crawler::{Content, Report, Resume, State};
 use futures_util::SinkExt;
+use protocol::did::DidError;
 use protocol::frame::{HostKind, Kind};
 use protocol::reject::Reject;
 use tokio_tungstenite::tungstenite::Message;
@@ -96,6 +98,33 @@ async fn unusable_number_is_dropped_without_ticket() {
     net.expect(0, 0, [(1 << 53) - 1]).await;
     assert_eq!(net.dropped().await.0, Reject::SeqMissing);
     assert_eq!(net.dropped().await.0, Reject::SeqMissing);
+}
+
+/// An event of this DID and kind is handed on as that.
+async fn check_event(
+    did: &'static str,
+    t: &'static str,
+    expected_did: Result<&str, DidError>,
+    expected_kind: HostKind,
+) {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    host.accept().await.send(event_of(did, t, 1, 1)).await;
+    let Content::Event { kind, did, .. } = net.inbound().await.content else { panic!("an event") };
+    assert_eq!(
+        (did.map(|did| did.to_string()), kind),
+        (expected_did.map(str::to_owned), expected_kind)
+    );
+}
+
+#[tokio::test]
+async fn event_is_handed_on_with_its_kind_and_account_even_if_that_is_none() {
+    let sync = HostKind::Event(Kind::Sync);
+    check_event(DID, "#sync", Ok(DID), sync).await;
+    check_event(DID, "#handle", Ok(DID), HostKind::LegacyHandle).await;
+    check_event(DID, "#tombstone", Ok(DID), HostKind::LegacyTombstone).await;
+    check_event("nobody", "#sync", Err(DidError::Syntax), sync).await;
+    check_event("did:key:z6Mk", "#sync", Err(DidError::Method), sync).await;
 }
 
 #[tokio::test]
