@@ -320,5 +320,5 @@ impl Builder {
     }
 }
 
-/// Room for most nodes, so that encoding them allocates once.
-const BLOCK_BYTES_RESERVED: usize = 1024;
+/// Room for nodes of 20 entries, so that encoding most of them allocates once.
+const BLOCK_BYTES_RESERVED: usize = 2048;

@@ -49,11 +49,9 @@ pub const NODE_ENTRIES_MAX: usize = 1024;
 /// Highest layer of a key. It bounds recursion. A tree of a billion records has 15 layers.
 pub const LAYERS_MAX: u32 = 64;
 
-/// Longest key. Keys share prefixes, so that without this limit a block of 2 MB could stand for
-/// gigabytes of keys. With it a commit's keys fill at most 17 times the bytes of their blocks.
-//
-// "The path … maximum length 1024" bytes for collection, slash and record key
-// (protocol of ops: the limit of a path).
+/// Longest key: that of a path (protocol.md section 3). Keys share prefixes, so that without this
+/// limit a block of 2 MB could stand for gigabytes of keys. With it, the keys of a commit at its
+/// limit are 36 MB at most.
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// The root of a tree without records.

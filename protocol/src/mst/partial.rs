@@ -76,13 +76,14 @@ impl<'a> PartialTree<'a> {
     }
 
     /// The record at a path. [`MstError::Missing`]: its search ends in an absent subtree.
+    /// [`MstError::Malformed`]: it is under a CID that no op can name.
     pub fn get(&self, path: &str) -> Result<Option<Cid>, MstError> {
         let mut node = self.node(self.root_node);
         loop {
             let entries = self.entries(node);
             let below = match entries.binary_search_by(|entry| self.key(entry).cmp(path.as_bytes()))
             {
-                Ok(at) => return Ok(record(&entries[at]).cid()),
+                Ok(at) => return record(&entries[at]).cid().map(Some).ok_or(MstError::Malformed),
                 Err(0) => node.left,
                 Err(at) => entries[at - 1].right,
             };

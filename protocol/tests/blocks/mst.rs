@@ -122,13 +122,16 @@ fn commit_proofs_of_the_interop_file() {
 
 #[test]
 fn common_prefixes_of_the_interop_file() {
+    let mut seen = 0;
     for case in vectors::json("interop/mst/common_prefix.json").as_array().unwrap() {
         let (left, right) = (case["left"].as_str().unwrap(), case["right"].as_str().unwrap());
         let len = common_prefix_in_a_node(left, right);
         if let Some(len) = len {
             assert_eq!(Some(len), case["len"].as_u64(), "{left:?} {right:?}");
+            seen += 1;
         }
     }
+    assert_eq!(seen, 11, "all but the two of equal keys");
 }
 
 /// Prefix lengths are seen in nodes: of two different keys of one layer, the second's.
@@ -565,7 +568,15 @@ fn a_node_has_one_encoding() {
     let value = [&b"\x61v\xd8\x2a\x58\x25\x00\x01\x71\x12\x20"[..], &record(0).digest].concat();
     check_bytes("no value", replace(&value, b"\x61v\xf6"), MALFORMED);
     let raw = [&b"\x61v\xd8\x2a\x58\x25\x00\x01\x55\x12\x20"[..], &[1; 32]].concat();
-    check_bytes("a value of another kind", replace(&value, &raw), Ok(()));
+    check_bytes("a raw value", replace(&value, &raw), Ok(()));
+    let blake3 = [&b"\x61v\xd8\x2a\x58\x25\x00\x01\x71\x1e\x20"[..], &[1; 32]].concat();
+    let opaque = replace(&value, &blake3);
+    check_bytes("a value under another hash", opaque.clone(), Ok(()));
+    let root = Cid::of_cbor(&opaque);
+    with_blocks(&[(root, opaque)], |blocks| {
+        let tree = PartialTree::read(blocks, &root).unwrap();
+        assert_eq!(tree.get("A0/374913"), Err(MstError::Malformed), "no op can name it");
+    });
     let raw = [&b"\x61l\xd8\x2a\x58\x25\x00\x01\x55\x12\x20"[..], &[1; 32]].concat();
     check_bytes("a subtree that is no node", replace(b"\x61l\xf6", &raw), MALFORMED);
     with_blocks(&[], |blocks| {
