@@ -9,7 +9,7 @@ use protocol::account::Account;
 use protocol::did::Did;
 use protocol::host::HostName;
 use protocol::ids::{HostId, Micros};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use crate::failure::Failure;
@@ -37,6 +37,8 @@ struct Inner {
     mirror: Arc<Mirror>,
     settled: Arc<[AtomicU64]>,
     failure: Failure,
+    /// Its other end goes with the sequencer.
+    alive: watch::Receiver<()>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -69,6 +71,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
     mirror.show(hosts.iter());
     let settled: Arc<[AtomicU64]> = (0..options.shards).map(|_| AtomicU64::new(0)).collect();
     let (queue, messages) = bounded(QUEUE_MESSAGES_MAX);
+    let (watching, alive) = watch::channel(());
     let sequencer = Sequencer {
         queue: messages,
         store: Arc::clone(&store),
@@ -84,6 +87,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         islands: 0,
         pending: Pending::empty(options.shards),
         committed: Micros(0),
+        _alive: watching,
     };
     let retention = Retention {
         store: Arc::clone(&store),
@@ -95,7 +99,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         metrics,
     };
     let threads = Mutex::new(Some(start(sequencer, retention, &failure)?));
-    Ok(Handle(Arc::new(Inner { queue, store, log, mirror, settled, failure, threads })))
+    Ok(Handle(Arc::new(Inner { queue, store, log, mirror, settled, failure, alive, threads })))
 }
 
 fn start(sequencer: Sequencer, retention: Retention, failure: &Failure) -> Result<Threads, Error> {
@@ -125,7 +129,7 @@ impl Handle {
     pub async fn add_host(&self, name: HostName, start: Start) -> Result<Host, Error> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::AddHost { name, start, reply }).await?;
-        answer.await.map_err(|_| Error::Stopped)
+        self.answered(answer).await
     }
 
     /// Notes a fact about a host. A reset and a ban are committed when this returns; the others
@@ -136,7 +140,7 @@ impl Handle {
         }
         let (reply, answer) = oneshot::channel();
         self.send(Message::Note { note, reply: Some(reply) }).await?;
-        answer.await.map_err(|_| Error::Stopped)?
+        self.answered(answer).await?
     }
 
     /// Per shard: every entry up to this mark is in the store and can be read back.
@@ -228,6 +232,15 @@ impl Handle {
         result.and(retention)
     }
 
+    /// The answer to a message, unless the sequencer ends without one.
+    async fn answered<T>(&self, mut answer: oneshot::Receiver<T>) -> Result<T, Error> {
+        let mut alive = self.0.alive.clone();
+        tokio::select! {
+            answer = &mut answer => answer.map_err(|_| Error::Stopped),
+            _ended = alive.changed() => answer.try_recv().map_err(|_| Error::Stopped),
+        }
+    }
+
     async fn send(&self, message: Message) -> Result<(), Error> {
         match self.0.queue.try_send(message) {
             Ok(()) => Ok(()),
@@ -258,6 +271,20 @@ impl Handle {
     #[cfg(test)]
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Retention to be enforced by hand, beside the thread that does it by itself.
+    #[cfg(test)]
+    pub(crate) fn retention(&self, options: &Options) -> Retention {
+        Retention {
+            store: Arc::clone(&self.0.store),
+            log: self.0.log.clone(),
+            clock: Arc::clone(&options.clock),
+            retention: options.retention,
+            retention_bytes: options.retention_bytes,
+            sequencer: self.0.queue.clone(),
+            metrics: Arc::new(Metrics::register()),
+        }
     }
 }
 

@@ -11,16 +11,23 @@ use std::time::Duration;
 
 use protocol::ids::{HostId, Micros, Seq};
 
-mod accounts;
-mod failure;
-mod gaps;
 mod handle;
-mod hosts;
-mod log;
-mod metrics;
-mod retention;
+
 mod sequencer;
+
+mod log;
+
 mod store;
+
+mod accounts;
+mod gaps;
+mod hosts;
+mod retention;
+
+mod failure;
+#[cfg(test)]
+mod fixture;
+mod metrics;
 
 pub use accounts::AccountWrite;
 pub use gaps::{AccountGap, Gap, HostGap};

@@ -71,18 +71,18 @@ mod tests {
 
     #[test]
     fn a_start_refuses_only_an_implausible_clock() {
-        let check = |clock: u64, head: u64, last: u64, accept: bool, fine: bool| {
+        let judge = |clock: u64, head: u64, last: u64, accept: bool, fine: bool| {
             let head = Seq::new(head).unwrap();
-            let result = super::check(Micros(clock), head, Micros(last), accept);
+            let result = check(Micros(clock), head, Micros(last), accept);
             assert_eq!(result.is_ok(), fine, "{clock} after {last}");
         };
-        check(NOW, 0, 0, false, true);
-        check(NOW + 2 * HOUR, NOW, NOW, false, true);
-        check(NOW + 29 * 24 * HOUR, NOW, NOW, false, true);
-        check(NOW + 31 * 24 * HOUR, NOW, NOW, false, false);
-        check(NOW + 31 * 24 * HOUR, NOW, NOW, true, true);
-        check(NOW - 900 * HOUR, NOW, NOW, false, true);
+        judge(NOW, 0, 0, false, true);
+        judge(NOW + 2 * HOUR, NOW, NOW, false, true);
+        judge(NOW + 29 * 24 * HOUR, NOW, NOW, false, true);
+        judge(NOW + 31 * 24 * HOUR, NOW, NOW, false, false);
+        judge(NOW + 31 * 24 * HOUR, NOW, NOW, true, true);
+        judge(NOW - 900 * HOUR, NOW, NOW, false, true);
         // Seqs ran ahead of a clock that was far behind: that is no reason to refuse the right one.
-        check(NOW, NOW + HOUR, NOW - HOUR, false, true);
+        judge(NOW, NOW + HOUR, NOW - HOUR, false, true);
     }
 }

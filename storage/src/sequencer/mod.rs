@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use protocol::ids::{Micros, Seq};
+use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::hosts::{Mirror, Table};
@@ -50,6 +51,9 @@ pub(crate) struct Sequencer {
     pub(crate) pending: Pending,
     /// When the last commit began.
     pub(crate) committed: Micros,
+    /// Goes with the thread, and so tells everybody who waits for an answer that none will come:
+    /// what is left in the queue stays there unanswered.
+    pub(crate) _alive: watch::Sender<()>,
 }
 
 enum Wake {

@@ -106,11 +106,11 @@ mod tests {
         let plc = Did::parse("did:plc:32rstgho2rbvpp5wrwqp5fub").unwrap();
         let web = Did::parse("did:web:example.com").unwrap();
         let host_id = HostId(0x0102_0304);
-        check(&batch(Seq::new(1_764_000_000_123_456).unwrap()), "000644562b87c240");
+        check(&batch(Seq::new(1_764_000_000_123_456).unwrap()), "0006445941642240");
         check(&host(host_id), "01020304");
-        check(&account(&plc), "01dea32998eed4435bbfb68da0fe9681");
+        check(&account(&plc), "01dea32998eed44357bfb68da0fe9681");
         check(&account(&web), "026578616d706c652e636f6d");
-        check(&host_account(host_id, &plc), "0102030401dea32998eed4435bbfb68da0fe9681");
+        check(&host_account(host_id, &plc), "0102030401dea32998eed44357bfb68da0fe9681");
         check(&gap_host(host_id), "0001020304");
         check(&gap_account(host_id, &web), "0101020304026578616d706c652e636f6d");
         check(&reject(host_id, 63), "010203043f");

@@ -17,6 +17,9 @@ use crate::sequencer::entry::RejectNote;
 
 use super::fields::{Fields, put_text};
 
+#[cfg(test)]
+mod tests;
+
 /// A resolved identity. The store only keeps it: what it means is the verifier's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityRow {

@@ -102,9 +102,8 @@ impl<'a> View<'a> {
         let mut before = (Seq::ZERO, 0);
         for position in 0..events {
             let Indexed { seq, start, .. } = view.event(position);
-            let in_order = seq > before.0 && start >= before.1;
-            let first_at_zero = position > 0 || start == 0;
-            if !in_order || !first_at_zero {
+            let starts_well = if position == 0 { start == 0 } else { start > before.1 };
+            if seq <= before.0 || !starts_well {
                 return None;
             }
             before = (seq, start);
@@ -195,3 +194,6 @@ fn wire_start(events: usize) -> usize {
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 8;
 const INDEX_BYTES: usize = 21;
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use protocol::ids::Seq;
 
 use crate::failure::Failure;
@@ -39,7 +39,7 @@ impl Retention {
     pub(crate) fn run(self, stop: &Receiver<()>, failure: &Failure) {
         let pause = (self.retention / ROUNDS_PER_RETENTION).clamp(PAUSE_MIN, PAUSE_MAX);
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(pause) {
-            match self.enforce() {
+            match self.enforce(stop) {
                 Ok(()) => {}
                 Err(Error::Stopped) => return,
                 Err(error) => {
@@ -51,7 +51,8 @@ impl Retention {
     }
 
     /// Raises the floor to where it should be, then drops what lies below it.
-    pub(crate) fn enforce(&self) -> Result<(), Error> {
+    /// Does not wait for a sequencer that has ended if `stop` tells.
+    pub(crate) fn enforce(&self, stop: &Receiver<()>) -> Result<(), Error> {
         let files = self.store.batch_files()?;
         if let Some(floor) = self.floor(&files)?
             && floor > self.log.floor()
@@ -59,7 +60,10 @@ impl Retention {
             let (reply, committed) = bounded(1);
             let message = Message::Floor { floor, reply };
             self.sequencer.send(message).map_err(|_| Error::Stopped)?;
-            committed.recv().map_err(|_| Error::Stopped)?;
+            select! {
+                recv(committed) -> answer => answer.map_err(|_| Error::Stopped)?,
+                recv(stop) -> _ => return Err(Error::Stopped),
+            }
         }
         self.drop_below(&files, self.log.floor())
     }
@@ -119,3 +123,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Dropping holds RocksDB's mutex, and with it the next commit, for about 10 ms a file.
 const FILES_PER_STEP: usize = 2;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! What is forgotten, in which order, and that readers are told.
+
+use std::time::Duration;
+
+use crossbeam_channel::never;
+use protocol::account::{Account, Upstream};
+
+use super::*;
+use crate::accounts::AccountWrite;
+use crate::fixture::*;
+use crate::{Entry, Handle, Memory, Options, Read, open};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn hourly(handle: &Handle, clock: &Clockwork, events: u64, bytes: usize) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    for _ in 0..events {
+        handle.submit(vec![logged(&did(1), vec![commit(&did(1), 1, bytes)])]);
+        settle(handle).await;
+        seqs.push(handle.log().head().get());
+        clock.advance(HOUR);
+    }
+    seqs
+}
+
+#[tokio::test]
+async fn events_older_than_the_retention_are_below_the_floor() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let options = || Options { retention: 10 * HOUR, ..options(&clock, &memory) };
+    let handle = open(options()).unwrap();
+    let retention = handle.retention(&options());
+    let seqs = hourly(&handle, &clock, 8, 100).await;
+    retention.enforce(&never()).unwrap();
+    assert_eq!(handle.log().floor(), Seq::ZERO, "nothing is old enough");
+    clock.set(seqs[4] + 36_000_000_000);
+    retention.enforce(&never()).unwrap();
+    // The event that is exactly as old as the retention stays.
+    let floor = handle.log().floor();
+    assert_eq!(floor, seq(seqs[3]));
+    assert_eq!(handle.log().read(seq(0), 1).await.unwrap(), Read::BelowFloor(floor));
+    assert_eq!(handle.log().read(seq(seqs[3] - 1), 1).await.unwrap(), Read::BelowFloor(floor));
+    assert_eq!(read_all(&handle.log(), floor, 1 << 20).await.len(), 4);
+    drop(retention);
+    handle.stop().unwrap();
+    // The floor is as durable as what it stands for.
+    let handle = open(options()).unwrap();
+    assert_eq!(handle.log().floor(), floor);
+    assert_eq!(read_all(&handle.log(), floor, 1 << 20).await.len(), 4);
+}
+
+#[tokio::test]
+async fn the_newest_batch_stays_however_old_it_is() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let options = || Options { retention: HOUR, ..options(&clock, &memory) };
+    let handle = open(options()).unwrap();
+    let seqs = hourly(&handle, &clock, 3, 100).await;
+    clock.advance(100 * HOUR);
+    handle.retention(&options()).enforce(&never()).unwrap();
+    assert_eq!(handle.log().floor(), seq(seqs[1]));
+    handle.stop().unwrap();
+    let handle = open(options()).unwrap();
+    assert_eq!(handle.log().head(), seq(seqs[2]));
+    assert_eq!(read_all(&handle.log(), seq(seqs[1]), 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn files_below_the_floor_are_dropped_and_the_rest_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clockwork::at(NOW);
+    let memory = Memory::empty().unwrap();
+    let options = || Options {
+        dir: dir.path().to_owned(),
+        in_memory: None,
+        retention: 8 * HOUR,
+        tail_bytes: 1,
+        ..options(&clock, &memory)
+    };
+    let handle = open(options()).unwrap();
+    for _ in 0..6 {
+        hourly(&handle, &clock, 4, 10_000).await;
+        handle.store().flush_batches_down();
+    }
+    let before = handle.store().batch_files().unwrap();
+    assert!(before.len() >= 6, "{before:?}");
+    let retention = handle.retention(&options());
+    retention.enforce(&never()).unwrap();
+    let floor = handle.log().floor();
+    let after = handle.store().batch_files().unwrap();
+    assert!(after.len() < before.len(), "{after:?}");
+    assert!(after.iter().all(|file| file.last > floor));
+    // Every file with something above the floor is still there.
+    assert_eq!(after, before.into_iter().filter(|file| file.last > floor).collect::<Vec<_>>());
+    assert_eq!(read_all(&handle.log(), floor, 1 << 20).await.len(), 8);
+    // Nothing more to do.
+    retention.enforce(&never()).unwrap();
+    assert_eq!(handle.log().floor(), floor);
+}
+
+#[tokio::test]
+async fn bytes_over_their_limit_are_below_the_floor() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let options = || Options { retention_bytes: Some(100_000), ..options(&clock, &memory) };
+    let handle = open(options()).unwrap();
+    for _ in 0..6 {
+        hourly(&handle, &clock, 3, 10_000).await;
+        handle.store().flush_batches_down();
+    }
+    handle.retention(&options()).enforce(&never()).unwrap();
+    let files = handle.store().batch_files().unwrap();
+    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    assert!((60_000..140_000).contains(&bytes), "{bytes}");
+    let kept = read_all(&handle.log(), handle.log().floor(), 1 << 20).await.len();
+    assert!((6..=10).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn a_hidden_account_is_forgotten_when_nothing_of_it_is_left() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let options = || Options { retention: 2 * HOUR, ..options(&clock, &memory) };
+    let handle = open(options()).unwrap();
+    let host = add(&handle, "pds.example.com").await.id;
+    let upstream = Upstream { active: false, status: Some("deleted".into()) };
+    let account = Account { upstream, ..account(host, 1) };
+    handle.submit(vec![Entry {
+        frames: vec![active(&did(2))],
+        did: Some(did(2)),
+        account: Some(AccountWrite { account, was: None }),
+        ..Entry::default()
+    }]);
+    settle(&handle).await;
+    let retention = handle.retention(&options());
+    hourly(&handle, &clock, 1, 10).await;
+    retention.enforce(&never()).unwrap();
+    assert_eq!(handle.log().hidden().len(), 1);
+    hourly(&handle, &clock, 4, 10).await;
+    retention.enforce(&never()).unwrap();
+    assert_eq!(handle.log().hidden().len(), 0);
+    drop(retention);
+    handle.stop().unwrap();
+    assert_eq!(open(options()).unwrap().log().hidden().len(), 0);
+}
+
+#[tokio::test]
+async fn it_runs_by_itself() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let retention = Duration::from_secs(1);
+    let handle = open(Options { retention, ..options(&clock, &memory) }).unwrap();
+    let seqs = hourly(&handle, &clock, 3, 100).await;
+    while handle.log().floor() < seq(seqs[1]) {
+        tokio::task::yield_now().await;
+    }
+    handle.stop().unwrap();
+}

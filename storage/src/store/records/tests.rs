@@ -1,0 +1,175 @@
+//! Golden bytes of every row, and that each reads back as what was written.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use protocol::ids::SEQ_MAX;
+
+use super::*;
+use crate::fixture::name;
+use crate::store::hex;
+
+fn check<T: Debug + PartialEq>(
+    value: &T,
+    row: &[u8],
+    golden: &str,
+    read: impl Fn(&[u8]) -> Option<T>,
+) {
+    assert_eq!(hex(row), golden, "{value:?}");
+    assert_eq!(read(row).as_ref(), Some(value));
+    // A row that is cut off, or of another version, is corrupt and not something else.
+    assert_eq!(read(&[]), None);
+    let mut other = row.to_vec();
+    other[0] = 2;
+    assert_eq!(read(&other), None);
+}
+
+fn plc() -> Did {
+    Did::parse("did:plc:32rstgho2rbvpp5wrwqp5fub").unwrap()
+}
+
+#[test]
+fn an_account_row_never_changes() {
+    let full = Account {
+        host: HostId(0x0102_0304),
+        epoch: Epoch(5),
+        host_seq: HostSeq::new(SEQ_MAX).unwrap(),
+        local: Local::Takendown,
+        upstream: Upstream { active: false, status: Some(Arc::from("deleted")) },
+        repo: Some(Repo {
+            rev: Tid::parse("3l3qo2vutsw2b").unwrap(),
+            data: [0xaa; 32],
+            commit: [0xbb; 32],
+        }),
+    };
+    let golden = format!(
+        "01{flags}{local}{host}{epoch}{host_seq}{rev}{data}{commit}{status}",
+        flags = "06",
+        local = "01",
+        host = "01020304",
+        epoch = "00000005",
+        host_seq = "001fffffffffffff",
+        rev = "1886d406f59c7007",
+        data = "aa".repeat(32),
+        commit = "bb".repeat(32),
+        status = "64656c65746564",
+    );
+    check(&full, &account(&full), &golden, read_account);
+    for cut in 0..ACCOUNT_BYTES {
+        assert_eq!(read_account(&account(&full)[..cut]), None);
+    }
+
+    let plain = Account {
+        local: Local::None,
+        upstream: Upstream::ACTIVE,
+        repo: None,
+        host_seq: HostSeq::ZERO,
+        ..full.clone()
+    };
+    let golden = format!("01010001020304000000050000000000000000{}", "00".repeat(72));
+    check(&plain, &account(&plain), &golden, read_account);
+
+    // An empty status is not an absent one.
+    let upstream = Upstream { active: true, status: Some(Arc::from("")) };
+    let odd = Account { upstream, local: Local::Throttled, ..plain };
+    let golden = format!("01050301020304000000050000000000000000{}", "00".repeat(72));
+    check(&odd, &account(&odd), &golden, read_account);
+}
+
+#[test]
+fn a_host_row_never_changes() {
+    let id = HostId(9);
+    let full = Host {
+        id,
+        name: name("pds.example.com"),
+        added: Micros(1),
+        start: Start::Oldest,
+        epoch: Epoch(2),
+        cursor: HostSeq::new(3).unwrap(),
+        state: HostState::BackingOff,
+        reason: Arc::from("refused"),
+        since: Micros(4),
+        accounts: 5,
+        rejects: 6,
+        ratchet_closed: true,
+        banned: true,
+    };
+    let golden = "010703000000020000000000000003000000000000000100000000000000040000000000000005\
+                  0000000000000006000f7064732e6578616d706c652e636f6d000772656675736564";
+    check(&full, &host(&full), golden, |row| read_host(id, row));
+    let added = Host::added(id, name("pds.example.com"), Start::Live, Micros(1));
+    let golden = "010000000000000000000000000000000000000000000100000000000000010000000000000000\
+                  0000000000000000000f7064732e6578616d706c652e636f6d0000";
+    check(&added, &host(&added), golden, |row| read_host(id, row));
+}
+
+#[test]
+fn an_identity_row_never_changes() {
+    let did = plc();
+    let full = IdentityRow {
+        did: did.clone(),
+        key: Some((Curve::P256, [0xcc; 33])),
+        pds: Some(name("pds.example.com")),
+        handle: Some("alice.example.com".to_owned()),
+        fetched: Micros(7),
+        tombstoned: false,
+    };
+    let golden = format!(
+        "0106000000000000000702{}000f7064732e6578616d706c652e636f6d\
+         0011616c6963652e6578616d706c652e636f6d",
+        "cc".repeat(33)
+    );
+    check(&full, &identity(&full), &golden, |row| read_identity(&did, row));
+    let gone = IdentityRow { key: None, pds: None, handle: None, tombstoned: true, ..full };
+    check(&gone, &identity(&gone), "010100000000000000070000000000", |row| {
+        read_identity(&did, row)
+    });
+}
+
+#[test]
+fn a_reject_row_never_changes() {
+    let note = RejectNote {
+        name: "rev_syntax",
+        host: HostId(1),
+        did: Some(plc()),
+        excerpt: Bytes::from_static(b"\xa2"),
+        at: Micros(8),
+    };
+    let row = RejectRow {
+        number: 65,
+        at: Micros(8),
+        name: "rev_syntax".to_owned(),
+        did: Some(plc()),
+        excerpt: vec![0xa2],
+    };
+    let golden = "0100000000000000410000000000000008000a7265765f73796e746178\
+                  00206469643a706c633a333272737467686f32726276707035777277717035667562a2";
+    check(&row, &reject(65, &note), golden, read_reject);
+    let long = RejectNote { excerpt: Bytes::from(vec![0; 5000]), did: None, ..note };
+    let read = read_reject(&reject(0, &long)).unwrap();
+    assert_eq!((read.did, read.excerpt.len()), (None, EXCERPT_BYTES_MAX));
+}
+
+#[test]
+fn gap_rows_never_change() {
+    let host =
+        HostGap { whole: true, accounts: 0, since: Micros(9), reason: "op_duplicate".to_owned() };
+    let golden = "0101000000000000000000000009000c6f705f6475706c6963617465";
+    check(&host, &host_gap(&host), golden, read_host_gap);
+    let some = HostGap { whole: false, accounts: 3, since: Micros(9), reason: String::new() };
+    check(&some, &host_gap(&some), "01000000000300000000000000090000", read_host_gap);
+    let account = AccountGap { did: plc(), since: Micros(9), reason: "x".to_owned() };
+    check(&account, &account_gap(&account), "010000000000000009000178", |row| {
+        read_account_gap(plc(), row)
+    });
+}
+
+#[test]
+fn meta_rows_never_change() {
+    let newest = Seq::new(0x0006_4456_2b87_c240).unwrap();
+    assert_eq!(hex(&head(newest, Micros(1))), "000644562b87c2400000000000000001");
+    assert_eq!(read_head(&head(newest, Micros(1))), Some((newest, Micros(1))));
+    assert_eq!(hex(&seq(newest)), "000644562b87c240");
+    assert_eq!(read_seq(&seq(newest)), Some(newest));
+    assert_eq!(read_seq(&u64::MAX.to_be_bytes()), None);
+}
