@@ -24,6 +24,6 @@ mod testing;
 mod verdict;
 
 pub use event::{Content, Event, Lenience, Origin};
-pub use options::{Clock, Handles, Options, Recall, Timing};
+pub use options::{Clock, Handles, Options, Recall, RecallOf, Timing};
 pub use pool::{Handle, Out, start};
 pub use verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Identity, Mark, Outcome, Verdict};

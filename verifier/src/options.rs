@@ -78,12 +78,15 @@ pub struct Timing {
     pub held_recheck: Duration,
 }
 
+/// A question to the store about a DID.
+pub type RecallOf<T> = Box<dyn Fn(&Did) -> Option<T> + Send + Sync>;
+
 /// The store's copies. Called by shard threads; may block on a disk read.
 pub struct Recall {
     /// An account as the last committed batch left it.
-    pub account: Box<dyn Fn(&Did) -> Option<Account> + Send + Sync>,
+    pub account: RecallOf<Account>,
     /// A DID document as it was learnt.
-    pub identity: Box<dyn Fn(&Did) -> Option<Identity> + Send + Sync>,
+    pub identity: RecallOf<Identity>,
 }
 
 impl Default for Timing {

@@ -34,7 +34,7 @@ pub struct Handle {
 /// that the store has settled. Metrics are registered here: install the recorder before.
 ///
 /// # Panics
-/// If `settled` does not have one number per thread, or if a thread cannot be started.
+/// If there are no threads, `settled` does not have one number for each, or one cannot be started.
 pub fn start(
     options: Options,
     fetch: Fetch,
@@ -43,6 +43,7 @@ pub fn start(
     settled: Arc<[AtomicU64]>,
     out: Out,
 ) -> Handle {
+    assert!(options.threads > 0, "somebody must work");
     assert_eq!(settled.len(), options.threads, "one settled mark for each shard");
     let metrics = Metrics::register();
     let queued = metrics.queued();
@@ -133,9 +134,9 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut batch = Batch::default();
-        let mut now = (self.clock)();
         let mut recheck_at: Option<Micros> = None;
         loop {
+            let now = (self.clock)();
             let wakes = [self.shard.next_wake(), recheck_at];
             let patience = wakes
                 .into_iter()
@@ -146,7 +147,7 @@ impl Worker {
             let held = if due { Held::Recheck } else { Held::Keep };
             let taken =
                 self.intake.take(&mut batch, patience, held, |origin| self.shard.holds(origin));
-            now = (self.clock)();
+            let now = (self.clock)();
             if due || !taken.holding {
                 recheck_at = None;
             }

@@ -259,7 +259,7 @@ impl Shard {
         let mut unresolved = late;
         loop {
             let Snapshot { identity, missing } = self.snapshot(did, now);
-            let status = self.status(waiting, now).or(late.then_some(Status::None));
+            let status = self.status(waiting, now).or_else(|| late.then_some(Status::None));
             let prior = waiting.prior.as_ref();
             let case = self.case(&waiting.seen(), did, prior, None, now);
             let known = Known {

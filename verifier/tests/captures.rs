@@ -43,7 +43,8 @@ impl World {
                 let did = get.url.strip_prefix("http://plc/").unwrap().to_owned();
                 let document = documents.lock().unwrap().get(&did).cloned();
                 let (status, body) = document.map_or((404, String::new()), |body| (200, body));
-                async move { Ok(Answer { status, server: None, retry_after: None, body: body.into() }) }
+                let body = body.into();
+                async move { Ok(Answer { status, server: None, retry_after: None, body }) }
             })
         };
         let clock = Arc::new(Mutex::new(NOW));

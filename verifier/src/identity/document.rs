@@ -48,7 +48,8 @@ pub fn parse(
     })
 }
 
-/// "The first valid entry with id ending `#atproto` and matching controller" (atproto.com/specs/did).
+/// "The first valid entry with id ending `#atproto` and matching controller"
+/// (atproto.com/specs/did).
 fn key(methods: &[&RawValue], did: &str) -> Option<PublicKey> {
     methods
         .iter()

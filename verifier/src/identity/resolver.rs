@@ -9,7 +9,7 @@ use protocol::fetch::{self, Fetch, FetchError, Get};
 use protocol::host::{self, HostName, HostRules};
 use protocol::ids::{HostId, Micros};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::document;
 use crate::check::Status;
@@ -54,8 +54,8 @@ struct Inner {
     plc_urls: Vec<String>,
     request: Duration,
     plc: Semaphore,
-    web: Semaphore,
-    hosts: Semaphore,
+    web: Vec<Semaphore>,
+    hosts: Vec<Semaphore>,
 }
 
 impl Resolver {
@@ -66,8 +66,8 @@ impl Resolver {
         plc_urls: Vec<String>,
         request: Duration,
     ) -> Self {
-        let semaphore = || Semaphore::new(REQUESTS_PER_UPSTREAM_MAX);
-        let (plc, web, hosts) = (semaphore(), semaphore(), semaphore());
+        let buckets = || (0..BUCKETS).map(|_| Semaphore::new(BUCKET_REQUESTS_MAX)).collect();
+        let (plc, web, hosts) = (Semaphore::new(PLC_REQUESTS_MAX), buckets(), buckets());
         Self(Arc::new(Inner { fetch, runtime, rules, plc_urls, request, plc, web, hosts }))
     }
 
@@ -83,7 +83,7 @@ impl Resolver {
             let found = match lookup {
                 Lookup::Document { did, began } => inner.document(&did, began).await,
                 Lookup::Status { did, host, name } => {
-                    Found::Status(host, inner.status(&did, &name).await)
+                    Found::Status(host, inner.status(&did, host, &name).await)
                 }
             };
             report.set(found);
@@ -95,10 +95,12 @@ impl Inner {
     async fn document(&self, did: &Did, began: Micros) -> Found {
         if let Some(host) = did.web_host() {
             let Some(url) = host::did_web_url(host, self.rules) else { return Found::Failed };
-            let _place = self.web.acquire().await.expect("never closed");
+            let Some(_place) = self.place(bucket(&self.web, did.hash64())).await else {
+                return Found::Failed;
+            };
             return self.ask(url, did, began).await;
         }
-        let _place = self.plc.acquire().await.expect("never closed");
+        let Some(_place) = self.place(&self.plc).await else { return Found::Failed };
         for base in &self.plc_urls {
             match self.ask(format!("{base}/{did}"), did, began).await {
                 Found::Failed => {}
@@ -122,8 +124,10 @@ impl Inner {
         }
     }
 
-    async fn status(&self, did: &Did, name: &HostName) -> Status {
-        let _place = self.hosts.acquire().await.expect("never closed");
+    async fn status(&self, did: &Did, host: HostId, name: &HostName) -> Status {
+        let Some(_place) = self.place(bucket(&self.hosts, u64::from(host.0))).await else {
+            return Status::None;
+        };
         // A DID has no other character that a query would take for its own.
         let did = did.to_string().replace('%', "%25");
         let url = format!("{}/xrpc/com.atproto.sync.getRepoStatus?did={did}", name.origin());
@@ -133,10 +137,22 @@ impl Inner {
         }
     }
 
+    /// A place among an upstream's requests. Nobody waits for one longer than a request takes: a
+    /// look-up ends, whatever stands in front of it.
+    async fn place<'s>(&self, places: &'s Semaphore) -> Option<SemaphorePermit<'s>> {
+        let place = tokio::time::timeout(self.request, places.acquire()).await.ok()?;
+        Some(place.expect("never closed"))
+    }
+
     async fn get(&self, url: String, body_bytes_max: usize) -> Result<fetch::Answer, FetchError> {
         let get = Get { url, timeout: self.request, body_bytes_max, redirects_max: REDIRECTS_MAX };
         self.fetch.get(get).await
     }
+}
+
+fn bucket(buckets: &[Semaphore], hash: u64) -> &Semaphore {
+    let count = u64::try_from(buckets.len()).expect("few");
+    &buckets[usize::try_from(hash % count).expect("below their number")]
 }
 
 /// Reads an answer to `com.atproto.sync.getRepoStatus`.
@@ -193,7 +209,10 @@ struct ErrorBody {
 }
 
 /// Enough for 1,000 documents a second at 60 ms each; a slow directory is not asked harder.
-const REQUESTS_PER_UPSTREAM_MAX: usize = 64;
+const PLC_REQUESTS_MAX: usize = 64;
+/// Hosts share buckets by hash: one that never answers holds up a 64th of the others (I10).
+const BUCKETS: usize = 64;
+const BUCKET_REQUESTS_MAX: usize = 4;
 /// A `did:web` document may be moved by its owner.
 const REDIRECTS_MAX: u8 = 3;
 const STATUS_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -244,7 +263,7 @@ mod tests {
                 }
             })
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let plc_urls = vec!["https://one".to_owned(), "https://two".to_owned()];
         let handle = runtime.handle().clone();
         let request = Duration::from_secs(5);
