@@ -163,6 +163,15 @@ async fn connections_are_dropped_counted_and_refused() {
 }
 
 #[tokio::test]
+async fn a_frame_may_claim_another_seq_in_its_place() {
+    let host = host_of(2).await;
+    host.append_as(1, &frame(9));
+    host.append(&frame(3));
+    assert_eq!(seqs(&mut connect(&host, "?cursor=0").await, 4).await, [1, 2, 1, 4]);
+    assert_eq!(seqs(&mut connect(&host, "?cursor=2").await, 2).await, [1, 4]);
+}
+
+#[tokio::test]
 async fn a_stalled_host_sends_nothing_until_it_goes_on() {
     let host = host_of(0).await;
     let mut client = connect(&host, "").await;

@@ -32,6 +32,12 @@ impl Log {
         self.seq
     }
 
+    /// Appends a frame in the next number's place, though it claims to be another's.
+    pub(super) fn append_as(&mut self, claimed: u64, frame: &Frame) {
+        self.seq += 1;
+        self.entries.push(Entry { seq: self.seq, wire: framed(&frame.with_seq(claimed)) });
+    }
+
     /// Appends a text message under the next number.
     pub(super) fn append_text(&mut self, text: &str) {
         self.seq += 1;

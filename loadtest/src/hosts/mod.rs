@@ -119,6 +119,13 @@ impl Host {
         seq
     }
 
+    /// Appends a frame that claims a seq which is not its turn: one that does not rise, or that
+    /// was sent before.
+    pub fn append_as(&self, claimed: u64, frame: &Frame) {
+        self.shared.state().log.append_as(claimed, frame);
+        self.wake();
+    }
+
     /// Leaves out this many numbers.
     pub fn skip(&self, count: u64) {
         self.shared.state().log.skip(count);

@@ -98,7 +98,7 @@ impl Account {
         self.key = draw_key(rng, curve);
     }
 
-    /// Its DID document as the PLC directory gives it today, or as a `did:web` host serves it.
+    /// Its DID document, as the PLC directory gives it or a `did:web` host serves it.
     pub fn document(&self, hosts: &[String]) -> serde_json::Value {
         document(&self.did, &self.handle, &self.key.public_key().to_multikey(), &hosts[self.host])
     }

@@ -1,5 +1,7 @@
 //! Repos: records in a tree, and commits with their Sync 1.1 proofs as the reference PDS sends.
 
+use std::slice::from_ref;
+
 use protocol::cid::Cid;
 use protocol::commit;
 use protocol::did::Did;
@@ -177,7 +179,7 @@ impl Repo {
             ("rev", Value::text(head.rev)),
             ("seq", Value::Seq),
             ("time", datetime(time)),
-            ("blocks", Value::Bytes(car(std::slice::from_ref(&block.cid), &[block.clone()]))),
+            ("blocks", Value::Bytes(car(from_ref(&block.cid), from_ref(&block)))),
         ]);
         Some(Frame::event("#sync", &payload))
     }

@@ -30,7 +30,7 @@ pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>)
     }
     let mut scene = Scene::new(world, now);
     let write = scene.create();
-    let lie = scene.forge(&[write.clone()], Some(FAR_FUTURE));
+    let lie = scene.forge(std::slice::from_ref(&write), Some(FAR_FUTURE));
     let truth = scene.commit(&[write]);
     let steps = lie_then_truth(&scene, lie.draft(), Reject::RevInFuture, &truth);
     specimens.push(scene.finish("rev_in_2200", steps));

@@ -1,8 +1,11 @@
 //! Specimens: events that must be dropped by a name, or pass although they look odd.
 //!
-//! Each has an account of its own. A lie is signed, well-formed and wrong in one point only, and
-//! its neighbouring truth, which differs from it in that point, follows and must pass: that
-//! proves that nothing else was wrong, and that the lie left no trace.
+//! Each has an account of its own (one needs two specimens). A lie is signed, well-formed and wrong
+//! in one point only, and its neighbouring truth, which differs from it in that point, follows and
+//! must pass: that proves that nothing else was wrong, and that the lie left no trace.
+//!
+//! Specimens are sent in their order, each when the one before has taken effect. Within one, the
+//! order between hosts does not matter.
 
 mod commits;
 mod forgeries;
@@ -56,9 +59,6 @@ pub struct Step {
     pub frame: Frame,
     /// What must become of it.
     pub expect: Expect,
-    /// Whether the steps before must have taken effect when this one is sent: it comes from
-    /// another host, and its fate depends on them.
-    pub waits: bool,
 }
 
 /// What must become of a frame.
@@ -73,23 +73,17 @@ pub enum Expect {
 impl Step {
     /// A frame that must pass as it is.
     pub fn pass(host: usize, frame: Frame) -> Self {
-        Self { host, expect: Expect::Pass(frame.clone()), frame, waits: false }
+        Self { host, expect: Expect::Pass(frame.clone()), frame }
     }
 
     /// A frame that must be dropped.
     pub fn drop(host: usize, frame: Frame, reject: Reject) -> Self {
-        Self { host, frame, expect: Expect::Drop(reject), waits: false }
+        Self { host, frame, expect: Expect::Drop(reject) }
     }
 
     /// A frame that must pass, and that consumers see as another.
     pub fn pass_as(host: usize, frame: Frame, seen: Frame) -> Self {
-        Self { host, frame, expect: Expect::Pass(seen), waits: false }
-    }
-
-    /// The same, sent when the steps before have taken effect.
-    #[must_use]
-    pub fn waiting(self) -> Self {
-        Self { waits: true, ..self }
+        Self { host, frame, expect: Expect::Pass(seen) }
     }
 }
 
