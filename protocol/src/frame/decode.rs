@@ -1,6 +1,6 @@
 //! The fields of each kind of event, borrowed from the frame.
 
-use super::peek::Malformed;
+use super::peek::{Header, Malformed};
 use crate::account::{STATUS_CHARS_MAX, Upstream};
 use crate::cbor::{CborError, Map, Reader, Rules, Value};
 use crate::cid::{Cid, Codec};
@@ -250,7 +250,7 @@ impl From<&AccountFrame<'_>> for Upstream {
 /// A reader behind the header, and the payload's map.
 fn open(frame: &[u8]) -> Result<(Reader<'_>, Map<'_>), FieldError> {
     let mut reader = Reader::new(frame, Rules::Envelope);
-    reader.skip()?;
+    Header::read(&mut reader)?;
     match reader.value()? {
         Value::Map(map) => Ok((reader, map)),
         _ => Err(FieldError::Malformed),

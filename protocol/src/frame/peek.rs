@@ -80,6 +80,12 @@ pub(super) enum Header<'a> {
 
 impl<'a> Header<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        // Nearly every header is one of four byte strings.
+        for (literal, name) in CANONICAL_HEADERS {
+            if reader.take_literal(literal) {
+                return Ok(Self::Message(name));
+            }
+        }
         let Value::Map(mut map) = reader.value()? else {
             return Err(Malformed);
         };
@@ -101,6 +107,14 @@ impl<'a> Header<'a> {
         }
     }
 }
+
+/// `{"t": name, "op": 1}`, in the order of how often they come.
+const CANONICAL_HEADERS: [(&[u8], &str); 4] = [
+    (b"\xa2\x61t\x67#commit\x62op\x01", "#commit"),
+    (b"\xa2\x61t\x69#identity\x62op\x01", "#identity"),
+    (b"\xa2\x61t\x68#account\x62op\x01", "#account"),
+    (b"\xa2\x61t\x65#sync\x62op\x01", "#sync"),
+];
 
 /// The fields of all kinds of payload that routing looks at; of another type counts as absent.
 #[derive(Default)]
