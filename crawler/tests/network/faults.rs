@@ -241,6 +241,21 @@ async fn relay_is_refused_whatever_its_status() {
 }
 
 #[tokio::test]
+async fn connection_without_an_event_is_no_progress() {
+    let timing = Timing { back_off_max: Duration::from_hours(1), ..quick() };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    for _ in 0..8 {
+        drop(host.accept().await);
+        net.state(State::BackingOff).await;
+    }
+    // The ninth wait has grown to 128 ms at least; the first one was 2 ms at most.
+    let dialled = tokio::time::timeout(Duration::from_millis(50), host.accept_raw()).await;
+    assert!(dialled.is_err(), "it is dialled less and less often");
+    host.accept_raw().await;
+}
+
+#[tokio::test]
 async fn dial_that_hangs_is_given_up_and_dialled_again() {
     let timing = Timing { dial_timeout: Duration::from_millis(50), ..quick() };
     let host = Host::listen().await;

@@ -165,7 +165,9 @@ async fn future_cursor_without_a_cursor_only_backs_off() {
 #[tokio::test]
 async fn first_number_below_the_cursor_starts_a_new_epoch() {
     let host = Host::listen().await;
-    let mut net = Net::follow(&host, after(500), quick());
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    host.accept_at(None).await.send_events([499, 500]).await;
+    net.expect(0, 0, [499, 500]).await;
     let mut connection = host.accept_at(Some(500)).await;
     connection.send_events([3, 4]).await;
     assert_eq!(net.reset().await, (1, "sequence went backwards: 3".to_owned()));
