@@ -10,20 +10,26 @@
 mod testing;
 
 use std::hint::black_box;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::car;
 use protocol::cid::Cid;
 use protocol::commit::Commit;
+use protocol::fetch::{Fetch, FetchError};
 use protocol::frame::{CommitFrame, HostKind, Kind, Outgoing};
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq};
 use protocol::keys::Curve;
 use protocol::mst::{Change, PartialTree};
+use protocol::ticket::{Permit, Ticket};
 use testing::{Repo, START, Write};
 use verifier::check::{Case, Proof, begin, check};
-use verifier::{Handles, identity};
+use verifier::{
+    Content, Event, Handles, Lenience, Options, Origin, Outcome, Recall, Timing, Verdict, identity,
+};
 
 /// Records in the repo: seven layers of the tree, as in the live network's median.
 const RECORDS: usize = 12_000;
@@ -85,6 +91,68 @@ fn measure(curve: Curve) {
     row("  outgoing frame", &frames, |frame| {
         black_box(Outgoing::from_host(frame, Kind::Commit).unwrap());
     });
+    let fastest = (0..ROUNDS).map(|_| through_the_pool(&repo, &name, &frames)).min().unwrap();
+    say("through the pool, one thread", fastest, frames.len());
+}
+
+/// From the first event's submission to the last one's verdict; the document is recalled.
+fn through_the_pool(repo: &Repo, name: &HostName, frames: &[Bytes]) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let document = repo.document("https://pds.example.com");
+    let recall = Recall {
+        account: Box::new(|_| None),
+        identity: Box::new(move |did| {
+            identity::parse_document(document.as_bytes(), did, HostRules::Public, START).ok()
+        }),
+    };
+    let options = Options {
+        threads: 1,
+        clock: Arc::new(|| START.plus(Duration::from_secs(3600))),
+        handles: Handles::Pass,
+        rules: HostRules::Public,
+        plc_urls: Vec::new(),
+        intake_bytes: 64 << 20,
+        accounts_cached_max: 1000,
+        identities_cached_max: 1000,
+        timing: Timing::default(),
+    };
+    let fetch = Fetch::new(|_| async { Err(FetchError::Timeout) });
+    let left = Arc::new((Mutex::new(frames.len()), Condvar::new()));
+    let out = {
+        let left = Arc::clone(&left);
+        Arc::new(move |verdicts: Vec<Verdict>| {
+            let accepted =
+                verdicts.iter().filter(|it| matches!(it.outcome, Outcome::Accept(_))).count();
+            *left.0.lock().unwrap() -= accepted;
+            left.1.notify_one();
+        })
+    };
+    let settled: Arc<[AtomicU64]> = Arc::new([AtomicU64::new(0)]);
+    let runtime = runtime.handle().clone();
+    let handle = verifier::start(options, fetch, runtime, recall, settled, out);
+    let origin = Origin::new(HostId(1), name.clone(), Lenience::Ratchet, true);
+    let origin = Arc::new(origin);
+    let start = Instant::now();
+    for (seq, frame) in (1..).zip(frames) {
+        let ticket = Ticket {
+            host: HostId(1),
+            epoch: Epoch(0),
+            seq: HostSeq::new(seq).unwrap(),
+            prev: HostSeq::ZERO,
+            permit: Permit::free(),
+        };
+        let (kind, did) = (HostKind::Event(Kind::Commit), Ok(repo.did.clone()));
+        let content = Content::Event { kind, did, frame: frame.clone() };
+        handle.submit(Event { origin: Arc::clone(&origin), ticket, received: START, content });
+    }
+    let patience = Duration::from_secs(60);
+    let waiting = left.0.lock().unwrap();
+    let (left, timeout) = left.1.wait_timeout_while(waiting, patience, |left| *left > 0).unwrap();
+    assert!(!timeout.timed_out(), "{left} verdicts are missing");
+    let elapsed = start.elapsed();
+    drop(left);
+    handle.stop();
+    elapsed
 }
 
 fn case<'a>(repo: &'a Repo, name: &'a HostName, frame: &'a Bytes) -> Case<'a> {
@@ -136,6 +204,10 @@ fn row<T>(name: &str, items: &[T], judge: impl Fn(&T)) {
         (0..ROUNDS).map(round).min().unwrap()
     };
     let fastest: Duration = items.chunks(PORTION).map(fastest).sum();
-    let micros = fastest.as_secs_f64() * 1e6 / f64::from(u32::try_from(items.len()).unwrap());
+    say(name, fastest, items.len());
+}
+
+fn say(name: &str, time: Duration, items: usize) {
+    let micros = time.as_secs_f64() * 1e6 / f64::from(u32::try_from(items).unwrap());
     println!("  {name:<34} {micros:6.2} µs");
 }
