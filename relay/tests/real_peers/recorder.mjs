@@ -1,6 +1,7 @@
 // Records a firehose frame by frame with a bare WebSocket client and a bare CBOR reader.
 
 import { createHash } from 'node:crypto'
+import { appendFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { decode, decodeOptions, encode } from '@ipld/dag-cbor'
 import { decodeFirst } from 'cborg'
@@ -13,7 +14,8 @@ const REDIAL_MS = 100
 // Follows `base` from `cursor` until stopped, over every loss of the connection.
 //
 // `frames` are the events in the order in which they came, `problems` is what no firehose should
-// do, `closes` are the codes with which the other side ended connections.
+// do, `closes` are the codes with which the other side ended connections. Who said what when goes
+// to frames.jsonl, too.
 export class Recorder {
   constructor(name, base, cursor) {
     Object.assign(this, { name, base, cursor, frames: [], problems: [], closes: [] })
@@ -51,6 +53,9 @@ export class Recorder {
     if (!frame.canonical) this.problems.push(`${this.name}: ${tell(frame)} is not canonical`)
     this.cursor = frame.seq
     this.frames.push(frame)
+    const { seq, kind, did, rev, status } = frame
+    const line = { at: new Date(), from: this.name, seq, kind, did, rev, status }
+    appendFileSync('frames.jsonl', JSON.stringify(line) + '\n')
   }
 }
 

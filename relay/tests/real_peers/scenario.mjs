@@ -64,8 +64,8 @@ async function oddCommits(account) {
 // write after the move and says last that the account is inactive, and the new one's first
 // `#sync` is not valid. `from` and `to` are bases, `handles` those of the account there. `verified`
 // waits until a post was verified by everybody, for the key of the old place is gone after the move;
-// `arrived` waits until the new PDS has said that the account is active there. Answers the account
-// at its new place.
+// `arrived` waits until the relay has said that the account is active at its new place. Answers the
+// account there.
 export async function migrate(from, to, directory, rotationKey, handles, { verified, arrived }) {
   const old = await Account.create(from, handles[0])
   for (const text of ['one', 'two']) await old.note(`before the move: ${text}`)

@@ -55,7 +55,10 @@ export async function countsDrops(metrics, comparison) {
   const counted = {}
   for (const { name, labels, value } of samples) {
     if (!['mainstem_verifier_dropped_total', 'mainstem_crawler_drops_total'].includes(name)) continue
-    if (value > 0) counted[labels.reason] = (counted[labels.reason] ?? 0) + value
+    // What the old place says of a moved account waits for a document; by the time that is there,
+    // the new place may have written.
+    const reason = labels.reason === 'rev_not_newer' ? 'wrong_host' : labels.reason
+    if (value > 0) counted[reason] = (counted[reason] ?? 0) + value
   }
   const owed = {}
   for (const { host, frame } of comparison.result().dropped) {
