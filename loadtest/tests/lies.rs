@@ -129,6 +129,22 @@ fn a_name_stands_once_and_every_lie_has_one_drop() {
 }
 
 #[test]
+fn every_seed_has_all_specimens() {
+    let count = specimens().len();
+    for seed in 100..110 {
+        let hosts = vec!["localhost:4100".to_owned(), "localhost:4101".to_owned()];
+        let options = Options {
+            seed,
+            hosts,
+            accounts_per_host: 1,
+            records_per_account: 2,
+            ..Options::default()
+        };
+        assert_eq!(World::new(&options).specimens(START).len(), count, "seed {seed}");
+    }
+}
+
+#[test]
 fn every_reject_of_a_single_frame_has_a_specimen() {
     // Met only through the state of a host or a relay, not by any frame.
     let stateful = [

@@ -86,7 +86,6 @@ pub struct World {
     pending: VecDeque<Event>,
     /// Accounts from this index on belong to specimens, and no traffic touches them.
     crowd: usize,
-    records_per_account: usize,
 }
 
 impl World {
@@ -100,7 +99,6 @@ impl World {
             clock: options.start,
             pending: VecDeque::new(),
             crowd: 0,
-            records_per_account: options.records_per_account,
         };
         for number in 0..options.accounts_per_host * options.hosts.len() {
             let host = number % options.hosts.len();
@@ -110,7 +108,7 @@ impl World {
                 false => account::draw_plc(&mut world.rng),
             };
             world.accounts.push(Account::new(&mut world.rng, did, number, host));
-            world.give_history(number);
+            world.give_history(number, options.records_per_account);
         }
         world.crowd = world.accounts.len();
         world
@@ -165,9 +163,8 @@ impl World {
         events
     }
 
-    /// Fills a repo with records from the days before the world starts.
-    fn give_history(&mut self, index: usize) {
-        let mean = self.records_per_account;
+    /// Fills a repo with records, so many in the mean, from the days before the world starts.
+    fn give_history(&mut self, index: usize, mean: usize) {
         let count = self.rng.random_range(mean / 2..=mean + mean / 2);
         let profile = record::profile(&mut self.rng);
         self.accounts[index].repo.seed(record::PROFILE.to_owned(), &profile);

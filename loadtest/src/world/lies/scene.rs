@@ -32,7 +32,7 @@ impl<'w> Scene<'w> {
         if let Some(curve) = curve {
             scene.world.accounts[scene.index].set_curve(&mut scene.world.rng, curve);
         }
-        scene.world.give_history(scene.index);
+        scene.world.give_history(scene.index, RECORDS);
         scene
     }
 
@@ -165,3 +165,7 @@ pub(super) fn commit_fields(commit: &Commit, rev: Tid, data: Cid) -> Vec<(&'stat
         ("prev", Value::Null),
     ]
 }
+
+/// Records of a specimen's account in the mean, whatever the crowd has: enough for a tree of
+/// several layers.
+const RECORDS: usize = 150;
