@@ -134,13 +134,13 @@ async fn message_that_never_ends_is_given_up() {
     let mut net = Net::follow(&host, Resume::Live, timing);
     let mut connection = host.accept().await;
     connection.send_raw(&[0x82, 127, 0, 0, 0, 0, 0, 0x40, 0, 0]).await;
-    loop {
-        // The crawler's close of the connection ends the writing.
-        if connection.socket.get_mut().write_all(&[0]).await.is_err() {
-            break;
+    // The crawler's close of the connection ends the writing.
+    let trickle = async {
+        while connection.socket.get_mut().write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    };
+    crate::fake_host::within("the close", trickle).await;
     assert_eq!(net.state(State::BackingOff).await, "message took too long to arrive");
     assert_eq!(net.handle.intake_used_bytes(), 0);
 }

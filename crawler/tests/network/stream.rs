@@ -253,13 +253,16 @@ async fn pings_are_answered_and_ours_are_sent() {
     let mut connection = host.accept().await;
     connection.socket.send(Message::Ping(vec![1, 2, 3].into())).await.unwrap();
     let (mut pinged, mut ponged) = (0, 0);
-    while pinged < 3 || ponged < 1 {
-        match connection.next().await {
-            Message::Ping(_) => pinged += 1,
-            Message::Pong(payload) => ponged += usize::from(payload[..] == [1, 2, 3]),
-            other => panic!("{other:?}"),
+    let answers = async {
+        while pinged < 3 || ponged < 1 {
+            match connection.next().await {
+                Message::Ping(_) => pinged += 1,
+                Message::Pong(payload) => ponged += usize::from(payload[..] == [1, 2, 3]),
+                other => panic!("{other:?}"),
+            }
         }
-    }
+    };
+    crate::fake_host::within("pings and a pong", answers).await;
     connection.send_events([1]).await;
     net.expect(0, 0, [1]).await;
 }
