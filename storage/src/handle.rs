@@ -23,7 +23,7 @@ use crate::sequencer::entry::{Entry, Message};
 use crate::sequencer::pending::Pending;
 use crate::sequencer::{Sequencer, clock};
 use crate::store::records::{IdentityRow, RejectRow};
-use crate::store::{Family, Found, Store, keys, records};
+use crate::store::{Family, Found, KeyAndRow, Store, keys, records};
 use crate::{Error, Options};
 
 /// The store. Cheap to clone; when the last one is gone, what was submitted is committed.
@@ -181,13 +181,9 @@ impl Handle {
 
     /// The last rejects of a host, newest first. May wait for the disk.
     pub fn rejects(&self, host: HostId) -> Result<Vec<RejectRow>, Error> {
-        let from = keys::reject(host, 0);
-        let to = keys::reject(host, u8::MAX);
-        let rows = self.0.store.range(Family::Rejects, &from, Some(&to), usize::from(u8::MAX))?;
-        let read = |(_, row): &(_, Vec<u8>)| {
-            records::read_reject(row).ok_or_else(|| Family::Rejects.corrupt("reject"))
-        };
-        let mut rejects = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let range = (keys::reject(host, 0), keys::reject(host, u8::MAX));
+        let read = |row: &KeyAndRow| records::read_reject(&row.row);
+        let mut rejects = self.read_range(Family::Rejects, range, usize::from(u8::MAX), read)?;
         rejects.sort_by_key(|reject| std::cmp::Reverse(reject.number));
         Ok(rejects)
     }
@@ -199,14 +195,9 @@ impl Handle {
 
     /// Accounts of a host that are owed by themselves. May wait for the disk.
     pub fn account_gaps(&self, host: HostId, limit: usize) -> Result<Vec<AccountGap>, Error> {
-        let (from, to) = keys::gap_accounts(host);
-        let rows = self.0.store.range(Family::Gaps, &from, Some(&to), limit)?;
-        let read = |(key, row): &(Vec<u8>, Vec<u8>)| {
-            keys::gap_account_did(key)
-                .and_then(|did| records::read_account_gap(did, row))
-                .ok_or_else(|| Family::Gaps.corrupt("account gap"))
-        };
-        rows.iter().map(read).collect()
+        self.read_range(Family::Gaps, keys::gap_accounts(host), limit, |KeyAndRow { key, row }| {
+            records::read_account_gap(keys::gap_account_did(key)?, row)
+        })
     }
 
     /// Whether commits succeed, as far as is known.
@@ -259,13 +250,26 @@ impl Handle {
         key: &[u8],
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        let Some(row) = self.0.store.get(family, key)? else { return Ok(None) };
-        let Some(value) = read(&row) else {
-            let error = family.corrupt("row");
-            self.0.failure.report(&error);
-            return Err(error);
-        };
-        Ok(Some(value))
+        let row = self.checked(self.0.store.get(family, key))?;
+        let value = row.map(|row| read(&row).ok_or_else(|| family.corrupt("row")));
+        self.checked(value.transpose())
+    }
+
+    fn read_range<T>(
+        &self,
+        family: Family,
+        (from, to): ([u8; 5], [u8; 5]),
+        limit: usize,
+        read: impl Fn(&KeyAndRow) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.checked(self.0.store.range(family, &from, Some(&to), limit))?;
+        let read = |row| read(row).ok_or_else(|| family.corrupt("row"));
+        self.checked(rows.iter().map(read).collect())
+    }
+
+    /// I6: what the store cannot read ends the process like what it cannot write.
+    fn checked<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| self.0.failure.report(error))
     }
 
     #[cfg(test)]

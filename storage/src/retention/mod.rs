@@ -82,10 +82,7 @@ impl Retention {
         if batches.valid() {
             batches.prev();
         }
-        let floor = match batches.value() {
-            Some(value) => Some(View::read(value).map(View::last)),
-            None => None,
-        };
+        let floor = batches.value().map(|value| View::read(value).map(View::last));
         batches.status()?;
         floor.map(|floor| floor.ok_or_else(|| Family::Batches.corrupt("batch"))).transpose()
     }

@@ -96,7 +96,7 @@ impl Sequencer {
 
     /// Shows a written commit: what hides before what is hidden, state before events, and the
     /// wake-up of consumers last.
-    fn publish(&mut self, pending: Pending, batch: Option<Batch>) {
+    fn publish(&self, pending: Pending, batch: Option<Batch>) {
         let Pending { hosts, hidden, floor, marks, permits, replies, .. } = pending;
         if !hidden.is_empty() {
             self.log.hidden().change(hidden.into_iter(), self.head);

@@ -497,3 +497,28 @@ async fn when_the_last_handle_goes_what_was_submitted_is_committed() {
     let handle = open(on_disk(dir.path(), &clock)).unwrap();
     assert_eq!(read_all(&handle.log(), seq(0), 1 << 20).await.len(), 2);
 }
+
+#[tokio::test]
+async fn i6_a_row_that_does_not_read_back_stops_the_store() {
+    let (handle, _) = store();
+    let mut rows = rocksdb::WriteBatch::default();
+    let key = crate::store::keys::account(&did(1));
+    rows.put_cf(handle.store().family(crate::store::Family::Accounts), key, b"rot");
+    handle.store().write(rows, crate::store::Wait::Os).unwrap();
+    assert!(matches!(handle.account(&did(1)), Err(Error::Corrupt { .. })));
+    assert!(matches!(handle.failed().await, Error::Corrupt { .. }));
+    assert!(!handle.is_writable());
+}
+
+#[tokio::test]
+async fn i7_a_flood_of_drops_does_not_hold_up_what_somebody_waits_for() {
+    let (handle, _) = store();
+    let host = add(&handle, "pds.example.com").await.id;
+    let drops = (1..=50_000).map(|number| rejected(host, number - 1, number, None)).collect();
+    handle.submit(drops);
+    handle.submit(vec![accepted(host, 50_000, 50_001, &did(1), false)]);
+    settle(&handle).await;
+    assert_eq!(cursor(&handle, host), 50_001);
+    assert_eq!(read_all(&handle.log(), seq(0), 1 << 20).await.len(), 1);
+    assert_eq!(handle.rejects(host).unwrap().len(), 64);
+}

@@ -184,14 +184,15 @@ impl Store {
         from: &[u8],
         to: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    ) -> Result<Vec<KeyAndRow>, Error> {
         let mut options = ReadOptions::default();
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
         }
         let mode = IteratorMode::From(from, Direction::Forward);
         let rows = self.db.iterator_cf_opt(self.family(family), options, mode).take(limit);
-        rows.map(|row| Ok(row.map(|(key, value)| (key.into_vec(), value.into_vec()))?)).collect()
+        rows.map(|row| Ok(row.map(|(key, row)| KeyAndRow { key: key.into(), row: row.into() })?))
+            .collect()
     }
 
     /// The files of the batches, oldest first: their bytes, and the seqs of their first and last
@@ -249,7 +250,7 @@ impl Store {
         })?;
         let (from, to) = keys::gap_hosts();
         let mut owed = Vec::new();
-        for (key, row) in self.range(Family::Gaps, &from, Some(&to), usize::MAX)? {
+        for KeyAndRow { key, row } in self.range(Family::Gaps, &from, Some(&to), usize::MAX)? {
             let gap = keys::gap_host_id(&key).zip(records::read_host_gap(&row));
             owed.push(gap.ok_or_else(|| Family::Gaps.corrupt("host gap"))?);
         }
@@ -304,6 +305,12 @@ impl Store {
         }
         Ok(rows)
     }
+}
+
+/// A row as it is stored.
+pub(crate) struct KeyAndRow {
+    pub(crate) key: Vec<u8>,
+    pub(crate) row: Vec<u8>,
 }
 
 /// A file of batches.

@@ -64,7 +64,7 @@ fn an_account_row_never_changes() {
         upstream: Upstream::ACTIVE,
         repo: None,
         host_seq: HostSeq::ZERO,
-        ..full.clone()
+        ..full
     };
     let golden = format!("01010001020304000000050000000000000000{}", "00".repeat(72));
     check(&plain, &account(&plain), &golden, read_account);
