@@ -20,36 +20,46 @@ pub(crate) fn read(
     bytes_max: usize,
 ) -> Result<Option<Chunk>, Error> {
     let mut batches = store.batches(head);
-    // The event after the cursor is in the batch that begins at or before it, or in the next.
-    batches.seek_for_prev(keys::batch(after));
-    let begins_before = match batches.value() {
-        Some(value) => view(value)?.last() > after,
+    // A reader that goes on stands at the end of a batch: the next one says so. Anybody else may
+    // stand within one, which begins at or before the cursor. (Going backwards costs RocksDB the
+    // reading of several batches, so it is not done first.)
+    batches.seek(keys::batch(after));
+    let is_next = match batches.value() {
+        Some(value) => view(value)?.previous() <= after,
         None => false,
     };
-    if !begins_before {
+    if !is_next {
         batches.status()?;
-        batches.seek(keys::batch(after));
-        if let Some(value) = batches.value()
-            && view(value)?.last() <= after
-        {
-            batches.next();
-        }
+        batches.seek_for_prev(keys::batch(after));
     }
-    let mut chunk: Option<(Vec<u8>, Seq, usize)> = None;
+    if let Some(value) = batches.value()
+        && view(value)?.last() <= after
+    {
+        batches.next();
+    }
+    let mut chunk: Option<(Vec<u8>, usize)> = None;
+    let mut last = after;
     while let Some(value) = batches.value() {
         let batch = view(value)?;
-        let bytes_so_far = chunk.as_ref().map_or(0, |(bytes, ..)| bytes.len());
-        if chunk.is_some() && bytes_so_far + value.len() > bytes_max {
+        if batch.previous() > last {
+            return Err(Family::Batches.corrupt("a batch is missing"));
+        }
+        let filled = chunk.as_ref().map_or(0, |(bytes, _)| bytes.len());
+        if chunk.is_some() && filled + value.len() > bytes_max {
             break;
         }
-        let (bytes, last, frames) =
-            chunk.get_or_insert_with(|| (Vec::with_capacity(bytes_max.max(value.len())), after, 0));
+        let (bytes, frames) =
+            chunk.get_or_insert_with(|| (Vec::with_capacity(bytes_max.max(value.len())), 0));
         *frames += wire::append(batch, after, hidden, bytes);
-        *last = batch.last();
+        last = batch.last();
+        // The next batch would be read only to learn that it does not fit.
+        if bytes.len() > bytes_max / 2 {
+            break;
+        }
         batches.next();
     }
     batches.status()?;
-    Ok(chunk.map(|(bytes, last, frames)| Chunk::new(Bytes::from(bytes), last, frames)))
+    Ok(chunk.map(|(bytes, frames)| Chunk::new(Bytes::from(bytes), last, frames)))
 }
 
 fn view(value: &[u8]) -> Result<View<'_>, Error> {

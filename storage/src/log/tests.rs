@@ -328,3 +328,24 @@ async fn i1_a_head_that_is_not_the_newest_batchs_end_is_refused() {
     handle.stop().unwrap();
     assert!(matches!(open(options(&clock, &memory)), Err(Error::Corrupt { .. })));
 }
+
+#[tokio::test]
+async fn i13_a_missing_batch_is_noticed() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let handle = open(Options { tail_bytes: 1, ..options(&clock, &memory) }).unwrap();
+    for _ in 0..5 {
+        handle.submit(vec![logged(&did(1), vec![active(&did(1))])]);
+        settle(&handle).await;
+    }
+    let store = handle.store();
+    let mut rows = rocksdb::WriteBatch::default();
+    rows.delete_cf(store.family(Family::Batches), crate::store::keys::batch(seq(NOW + 2)));
+    store.write(rows, crate::store::Wait::Os).unwrap();
+    // Within a chunk, and at its beginning.
+    for after in [NOW, NOW + 1] {
+        assert!(handle.log().read(seq(after), 1 << 20).await.is_err(), "{after}");
+    }
+    assert!(handle.log().read(seq(NOW + 2), 1 << 20).await.is_ok());
+    assert!(matches!(handle.failed().await, Error::Corrupt { .. }));
+}

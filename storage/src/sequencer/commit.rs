@@ -40,13 +40,14 @@ impl Sequencer {
         if frames.is_empty() {
             return Ok(None);
         }
+        let previous = self.head;
         let mut numbered = Vec::with_capacity(frames.len());
         for Unnumbered { frame, did_hash } in frames {
             self.head = clock::next(self.head, frame.span(), now)?;
             self.metrics.events(frame.kind()).increment(1);
             numbered.push(Numbered { seq: self.head, frame, did_hash });
         }
-        Batch::write(&numbered).map(Some).ok_or(Error::Impossible("a batch over 4 GiB"))
+        Batch::write(previous, &numbered).map(Some).ok_or(Error::Impossible("a batch over 4 GiB"))
     }
 
     /// Adds the rows that are known only at the end: the batch, hosts as they are by then, what is

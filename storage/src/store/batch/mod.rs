@@ -4,8 +4,9 @@
 //! 0      u8       version, 1
 //! 1      3 bytes  zero
 //! 4      u32      events n, at least 1
-//! 8      n × 21   index: seq u64 · start u32 (in the wire bytes) · kind u8 · DID hash u64
-//! 8+21n           wire bytes: n × (WebSocket header, frame), written to sockets as they are
+//! 8      u64      last seq of the batch before, or zero: the log is a chain
+//! 16     n × 21   index: seq u64 · start u32 (in the wire bytes) · kind u8 · DID hash u64
+//! 16+21n          wire bytes: n × (WebSocket header, frame), written to sockets as they are
 //! ```
 //! Numbers are big-endian. It is on disk: a changed golden test here is a new format.
 
@@ -47,9 +48,9 @@ pub(crate) struct Indexed {
 }
 
 impl Batch {
-    /// Writes the batch: the only place where a frame becomes wire bytes (I8). `None` without
-    /// events, or if they are too long for the index, which the limits of a commit rule out.
-    pub(crate) fn write(events: &[Numbered]) -> Option<Self> {
+    /// Writes the batch that follows one which ended at `previous`: the only place where a frame
+    /// becomes wire bytes (I8). `None` without events, or if they are too long for the index, which the limits of a commit rule out.
+    pub(crate) fn write(previous: Seq, events: &[Numbered]) -> Option<Self> {
         let count = u32::try_from(events.len()).ok().filter(|count| *count > 0)?;
         let framed = |event: &Numbered| HEADER_BYTES_MAX + event.frame.len_with(event.seq);
         let wire_bytes: usize = events.iter().map(framed).sum();
@@ -57,6 +58,7 @@ impl Batch {
         let mut value = Vec::with_capacity(wire_start + wire_bytes);
         value.extend_from_slice(&[VERSION, 0, 0, 0]);
         value.extend_from_slice(&count.to_be_bytes());
+        value.extend_from_slice(&previous.get().to_be_bytes());
         value.resize(wire_start, 0);
         for (position, event) in events.iter().enumerate() {
             let start = u32::try_from(value.len() - wire_start).ok()?;
@@ -92,14 +94,14 @@ impl<'a> View<'a> {
     /// A stored value; `None` if it is not what [`Batch::write`] writes.
     pub(crate) fn read(value: &'a [u8]) -> Option<Self> {
         let (header, _) = value.split_first_chunk::<HEADER_BYTES>()?;
-        let [version, 0, 0, 0, a, b, c, d] = *header else { return None };
+        let [version, 0, 0, 0, a, b, c, d, previous @ ..] = *header else { return None };
         let events = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
         let index_fits = events.checked_mul(INDEX_BYTES)? <= value.len() - HEADER_BYTES;
         if version != VERSION || events == 0 || !index_fits {
             return None;
         }
         let view = Self { value, events };
-        let mut before = (Seq::ZERO, 0);
+        let mut before = (Seq::new(u64::from_be_bytes(previous))?, 0);
         for position in 0..events {
             let Indexed { seq, start, .. } = view.event(position);
             let starts_well = if position == 0 { start == 0 } else { start > before.1 };
@@ -113,6 +115,12 @@ impl<'a> View<'a> {
 
     pub(crate) fn events(self) -> usize {
         self.events
+    }
+
+    /// The last seq of the batch before; zero if this is the first of all.
+    pub(crate) fn previous(self) -> Seq {
+        let bytes = self.value[8..].first_chunk().expect("the header is whole");
+        Seq::new(u64::from_be_bytes(*bytes)).expect("checked when it was read")
     }
 
     pub(crate) fn first(self) -> Seq {
@@ -192,7 +200,7 @@ fn wire_start(events: usize) -> usize {
 }
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 8;
+const HEADER_BYTES: usize = 16;
 const INDEX_BYTES: usize = 21;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn i8_a_batch_never_changes() {
         Numbered { seq: seq(0x0006_4459_4164_2240), frame: frame.clone(), did_hash: 0x0102 },
         Numbered { seq: seq(0x0006_4459_4164_2241), frame, did_hash: 0x0304 },
     ];
-    let batch = Batch::write(&events).unwrap();
+    let batch = Batch::write(seq(0x0006_4459_4164_2239), &events).unwrap();
     let frame = |last: &str| {
         // {"t": "#account", "op": 1} {"did": …, "seq": …, "time": "T", "active": true}
         format!(
@@ -31,7 +31,7 @@ fn i8_a_batch_never_changes() {
         .replace(' ', "")
     };
     let golden = format!(
-        "01000000 00000002\
+        "01000000 00000002 0006445941642239\
          0006445941642240 00000000 04 0000000000000102\
          0006445941642241 00000047 04 0000000000000304\
          8245{}8245{}",
@@ -41,6 +41,7 @@ fn i8_a_batch_never_changes() {
     assert_eq!(hex(batch.value()), golden.replace(' ', ""));
     let view = View::read(batch.value()).unwrap();
     assert_eq!((view.events(), view.first(), view.last()), (2, events[0].seq, events[1].seq));
+    assert_eq!(view.previous(), seq(0x0006_4459_4164_2239));
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_batch_reads_back_as_its_frames() {
         .zip([1_u64 << 40, (1 << 40) + 1, (1 << 40) + 9, SEQ_MAX - 1, SEQ_MAX])
         .map(|(frame, number)| numbered(number, frame.clone(), 1))
         .collect();
-    let batch = Batch::write(&events).unwrap();
+    let batch = Batch::write(Seq::ZERO, &events).unwrap();
     let view = View::read(batch.value()).unwrap();
     let wire = split(view.wire(0..events.len()));
     assert_eq!(wire.len(), events.len());
@@ -72,7 +73,7 @@ fn a_batch_reads_back_as_its_frames() {
 #[test]
 fn bytes_that_are_no_batch_are_refused() {
     let events = [numbered(5, active(&did(1)), 1), numbered(9, active(&did(1)), 1)];
-    let fine = Batch::write(&events).unwrap().value().to_vec();
+    let fine = Batch::write(Seq::ZERO, &events).unwrap().value().to_vec();
     assert!(View::read(&fine).is_some());
     let check = |place: usize, byte: u8| {
         let mut bad = fine.clone();
@@ -83,14 +84,16 @@ fn bytes_that_are_no_batch_are_refused() {
     check(1, 1); // Reserved.
     check(7, 0); // No events.
     check(4, 0xff); // More than there is room for.
-    check(8 + 7, 10); // A seq that does not rise.
-    check(8 + 21, 0xff); // A seq beyond 2^53.
-    check(8 + 11, 1); // The first event does not begin at the beginning.
-    check(8 + 21 + 8, 0xff); // An event beyond the end.
+    check(8, 0xff); // A batch before that ends beyond 2^53.
+    check(15, 5); // A batch before that ends where this one begins.
+    check(16 + 7, 10); // A seq that does not rise.
+    check(16 + 21, 0xff); // A seq beyond 2^53.
+    check(16 + 11, 1); // The first event does not begin at the beginning.
+    check(16 + 21 + 8, 0xff); // An event beyond the end.
     for cut in 0..HEADER_BYTES + 2 * INDEX_BYTES + 1 {
         assert!(View::read(&fine[..cut]).is_none(), "cut at {cut}");
     }
-    assert!(Batch::write(&[]).is_none());
+    assert!(Batch::write(Seq::ZERO, &[]).is_none());
 }
 
 proptest! {
@@ -107,7 +110,7 @@ proptest! {
             number += span;
             events.push(numbered(number, active(&did(1)), 1));
         }
-        let batch = Batch::write(&events).unwrap();
+        let batch = Batch::write(Seq::ZERO, &events).unwrap();
         let naive = events.iter().position(|event| event.seq.get() > cursor);
         let expected = naive.unwrap_or(events.len());
         prop_assert_eq!(batch.view().position_after(seq(cursor)), expected);
