@@ -8,7 +8,8 @@ use protocol::ids::HostId;
 pub struct AccountWrite {
     /// The state.
     pub account: Account,
-    /// The host on which it was counted live before: `None` if it is unknown to us or deleted.
+    /// The host that it belonged to before, if we knew it. Whether it was counted there is the
+    /// store's own knowledge.
     pub was: Option<HostId>,
 }
 

@@ -1,6 +1,7 @@
 //! From messages to the next commit: what each changes, in order.
 
 use protocol::did::Did;
+use protocol::frame::Kind;
 use protocol::ids::{HostId, Micros};
 use protocol::ticket::Ticket;
 
@@ -74,6 +75,8 @@ impl Sequencer {
         if let Some(mark) = mark {
             self.mark(mark)?;
         }
+        // Whatever changes an account's status sends an `#account` (protocol.md section 6).
+        let restated = frames.iter().any(|frame| frame.kind() == Kind::Account);
         if !frames.is_empty() {
             let did = did.as_ref().ok_or(Error::Impossible("frames without an account"))?;
             let did_hash = did.hash64();
@@ -83,7 +86,7 @@ impl Sequencer {
         }
         if let Some(write) = account {
             let did = did.ok_or(Error::Impossible("an account state without an account"))?;
-            self.write_account(did, &write)?;
+            self.write_account(did, &write, restated)?;
         }
         let reason = reject.as_ref().map_or("", |note| note.name);
         if let Some(gap) = gap {
@@ -139,13 +142,19 @@ impl Sequencer {
         Ok(())
     }
 
-    fn write_account(&mut self, did: Did, write: &AccountWrite) -> Result<(), Error> {
+    fn write_account(
+        &mut self,
+        did: Did,
+        write: &AccountWrite,
+        restated: bool,
+    ) -> Result<(), Error> {
         let AccountWrite { account, was } = write;
         let accounts = self.store.family(Family::Accounts);
         self.pending.rows.put_cf(accounts, keys::account(&did), records::account(account));
+        // Else it is where it was and as it was: the common case, which reads nothing.
         let is = accounts::live_on(account);
-        if is != *was {
-            self.move_account(&did, *was, is)?;
+        if restated || is != *was {
+            self.count_account(&did, *was, is)?;
         }
         let hide = accounts::is_hidden(account);
         let hidden = self.pending.hidden.get(&did).copied();
@@ -155,26 +164,44 @@ impl Sequencer {
         Ok(())
     }
 
-    fn move_account(
+    /// Counts an account on its host, and no longer on the one before. A host's count is the
+    /// number of its `host_accounts` rows, whatever a host says how often.
+    fn count_account(
         &mut self,
         did: &Did,
         was: Option<HostId>,
         is: Option<HostId>,
     ) -> Result<(), Error> {
         let members = self.store.family(Family::HostAccounts);
-        if let Some(id) = was {
+        let left = was.filter(|was| is != Some(*was));
+        if let Some(id) = left
+            && self.is_member(id, did)?
+        {
             let host = &mut self.hosts.row(id)?.host;
-            let left = host.accounts.checked_sub(1);
-            host.accounts = left.ok_or(Error::Impossible("an account left a host without any"))?;
+            let fewer = host.accounts.checked_sub(1);
+            host.accounts =
+                fewer.ok_or_else(|| Family::Hosts.corrupt("fewer accounts than rows"))?;
             self.pending.rows.delete_cf(members, keys::host_account(id, did));
+            self.pending.members.insert((id, did.clone()), false);
             self.pending.hosts.insert(id);
         }
-        if let Some(id) = is {
+        if let Some(id) = is
+            && !self.is_member(id, did)?
+        {
             self.hosts.row(id)?.host.accounts += 1;
             self.pending.rows.put_cf(members, keys::host_account(id, did), []);
+            self.pending.members.insert((id, did.clone()), true);
             self.pending.hosts.insert(id);
         }
         Ok(())
+    }
+
+    fn is_member(&self, id: HostId, did: &Did) -> Result<bool, Error> {
+        if let Some(member) = self.pending.members.get(&(id, did.clone())) {
+            return Ok(*member);
+        }
+        let row = self.store.get(Family::HostAccounts, &keys::host_account(id, did))?;
+        Ok(row.is_some())
     }
 
     fn owe(&mut self, gap: Gap, since: Micros, reason: &str) -> Result<(), Error> {

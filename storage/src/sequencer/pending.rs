@@ -26,6 +26,8 @@ pub(crate) struct Pending {
     pub(crate) hosts: BTreeSet<HostId>,
     /// Account gaps in `rows`, which the store does not show yet.
     pub(crate) gaps: HashSet<(HostId, Did)>,
+    /// Accounts that `rows` adds to or takes from a host, which the store does not show yet.
+    pub(crate) members: HashMap<(HostId, Did), bool>,
     /// Accounts to hide or to show from this commit on.
     pub(crate) hidden: HashMap<Did, bool>,
     pub(crate) floor: Option<Seq>,
@@ -62,6 +64,7 @@ impl Pending {
             rows: WriteBatch::default(),
             hosts: BTreeSet::new(),
             gaps: HashSet::new(),
+            members: HashMap::new(),
             hidden: HashMap::new(),
             floor: None,
             marks: vec![0; shards],

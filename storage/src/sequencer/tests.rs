@@ -352,41 +352,80 @@ async fn i13_beyond_its_limit_of_account_gaps_the_whole_host_is_owed() {
     assert_eq!(handle.account_gaps(other, 10).unwrap().len(), 1);
 }
 
+/// What an account's hosts say of it, one after the other, and how many accounts the old and the
+/// new host have afterwards.
+fn moves(old: HostId, new: HostId) -> Vec<(Entry, (u64, u64))> {
+    let deleted = || Upstream { active: false, status: Some("deleted".into()) };
+    let deactivated = || Upstream { active: false, status: Some("deactivated".into()) };
+    let mut before = None;
+    let mut says = |host, upstream, counts| {
+        let account = Account { upstream, ..account(host, 1) };
+        let was = before.replace(host);
+        let entry = Entry {
+            frames: vec![active(&did(1))],
+            did: Some(did(1)),
+            account: Some(AccountWrite { account, was }),
+            ..Entry::default()
+        };
+        (entry, counts)
+    };
+    vec![
+        says(old, Upstream::ACTIVE, (1, 0)),
+        says(old, deactivated(), (1, 0)),
+        says(new, Upstream::ACTIVE, (0, 1)),
+        says(new, deleted(), (0, 0)),
+        says(new, deleted(), (0, 0)),
+        says(new, Upstream::ACTIVE, (0, 1)),
+        says(new, Upstream::ACTIVE, (0, 1)),
+        says(new, deleted(), (0, 0)),
+        says(old, deleted(), (0, 0)),
+        says(old, deactivated(), (1, 0)),
+    ]
+}
+
+fn counts(handle: &Handle, old: HostId, new: HostId) -> (u64, u64) {
+    let count = |id: HostId| {
+        let accounts = handle.host(id).unwrap().accounts;
+        let (from, to) = (crate::store::keys::host(id), crate::store::keys::host(HostId(id.0 + 1)));
+        let family = crate::store::Family::HostAccounts;
+        let rows = handle.store().range(family, &from, Some(&to), 10).unwrap();
+        assert_eq!(u64::try_from(rows.len()).unwrap(), accounts, "rows and count of {id}");
+        accounts
+    };
+    (count(old), count(new))
+}
+
 #[tokio::test]
-async fn a_live_account_counts_on_one_host() {
+async fn a_live_account_counts_on_one_host_whatever_is_said_how_often() {
     let (handle, _) = store();
     let old = add(&handle, "old.example.com").await.id;
     let new = add(&handle, "new.example.com").await.id;
-    let deleted = Upstream { active: false, status: Some("deleted".into()) };
-    let deactivated = Upstream { active: false, status: Some("deactivated".into()) };
-    let steps = [
-        // (host, upstream, counted before, accounts of old and new after)
-        (old, Upstream::ACTIVE, None, (1, 0)),
-        (old, deactivated, Some(old), (1, 0)),
-        (new, Upstream::ACTIVE, Some(old), (0, 1)),
-        (new, deleted.clone(), Some(new), (0, 0)),
-        (new, deleted, None, (0, 0)),
-        (new, Upstream::ACTIVE, None, (0, 1)),
-    ];
-    for (host, upstream, was, counts) in steps {
-        let account = Account { upstream, ..account(host, 1) };
-        handle.submit(vec![Entry {
-            did: Some(did(1)),
-            account: Some(AccountWrite { account: account.clone(), was }),
-            ..Entry::default()
-        }]);
+    for (entry, expected) in moves(old, new) {
+        let account = entry.account.as_ref().unwrap().account.clone();
+        handle.submit(vec![entry]);
         settle(&handle).await;
-        let count = |host| handle.host(host).unwrap().accounts;
-        assert_eq!((count(old), count(new)), counts, "{account:?}");
-        let members = |host: HostId| {
-            let from = crate::store::keys::host(host);
-            let to = crate::store::keys::host(HostId(host.0 + 1));
-            let family = crate::store::Family::HostAccounts;
-            let rows = handle.store().range(family, &from, Some(&to), 10).unwrap();
-            u64::try_from(rows.len()).unwrap()
-        };
-        assert_eq!((members(old), members(new)), counts, "{account:?}");
+        assert_eq!(counts(&handle, old, new), expected, "{account:?}");
         assert_eq!(handle.account(&did(1)).unwrap(), Some(account));
+    }
+    // The same within one commit.
+    let (handle, _) = store();
+    for name in ["old.example.com", "new.example.com"] {
+        add(&handle, name).await;
+    }
+    for end in 1..=moves(old, new).len() {
+        let (entries, expected): (Vec<_>, Vec<_>) = moves(old, new).into_iter().take(end).unzip();
+        let gone = Upstream { active: false, status: Some("deleted".into()) };
+        let begin = [old, new].map(|host| Entry {
+            did: Some(did(1)),
+            account: Some(AccountWrite {
+                account: Account { upstream: gone.clone(), ..account(host, 1) },
+                was: Some(host),
+            }),
+            ..Entry::default()
+        });
+        handle.submit(begin.into_iter().chain(entries).collect());
+        settle(&handle).await;
+        assert_eq!(counts(&handle, old, new), expected[end - 1], "{end}");
     }
 }
 
