@@ -16,7 +16,8 @@ use loadtest::world::{Options, START, World};
 use protocol::car;
 use protocol::cid::{CID_BYTES, Cid};
 use protocol::commit::Commit;
-use protocol::frame::CommitFrame;
+use protocol::frame::{CommitFrame, Outgoing};
+use protocol::ids::Seq;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut args = std::env::args().skip(1);
@@ -85,6 +86,13 @@ fn targets(samples: &Samples) -> Vec<Target> {
         target("frame", protocol::frame::fuzz_frame, &samples.frames, damage),
         target("ws", protocol::ws::fuzz_ws, &samples.messages, damage),
         target("socket", crawler::fuzz_socket, &samples.messages, damage),
+        target("check", verifier::check::fuzz_check, &samples.frames, damage),
+        target(
+            "check with true hashes",
+            verifier::check::fuzz_check,
+            &samples.commit_frames,
+            damage_commit,
+        ),
         target("document", verifier::identity::fuzz_document, &samples.documents, damage),
     ]
 }
@@ -95,6 +103,7 @@ struct Samples {
     words: Vec<Vec<u8>>,
     documents: Vec<Vec<u8>>,
     frames: Vec<Vec<u8>>,
+    commit_frames: Vec<Vec<u8>>,
     /// Frames as a WebSocket server sends them, after the byte that [`crawler::fuzz_socket`] takes.
     messages: Vec<Vec<u8>>,
     cars: Vec<Vec<u8>>,
@@ -122,6 +131,7 @@ impl Samples {
             let frame = world.next_event(START).frame.with_seq(seq);
             if let Ok(commit) = CommitFrame::decode(&frame) {
                 samples.take_car(commit.blocks);
+                samples.commit_frames.push(frame.clone());
             }
             samples.messages.push(message(&frame));
             samples.frames.push(frame);
@@ -174,6 +184,21 @@ fn damage(random: &mut Random, samples: &[Vec<u8>]) -> Vec<u8> {
 /// the hashes to those who read the blocks.
 fn damage_car(random: &mut Random, samples: &[Vec<u8>]) -> Vec<u8> {
     let sample = random.pick(samples);
+    damage_block(random, sample).1
+}
+
+/// The same within a `#commit`: the damage gets to everything that is checked before the signature.
+fn damage_commit(random: &mut Random, samples: &[Vec<u8>]) -> Vec<u8> {
+    let commit = CommitFrame::decode(random.pick(samples)).expect("samples are right");
+    let (root, blocks) = damage_block(random, commit.blocks);
+    let mut bytes = Vec::new();
+    let damaged = CommitFrame { commit: root, blocks: &blocks, ..commit };
+    Outgoing::commit(&damaged).write_with(Seq::new(1).expect("a seq"), &mut bytes);
+    bytes
+}
+
+/// The CAR's root and bytes after the damage.
+fn damage_block(random: &mut Random, sample: &[u8]) -> (Cid, Vec<u8>) {
     let (root, blocks) = car::read(sample).expect("samples are right");
     let mut root = root.cid().expect("samples have our CIDs");
     let mut blocks: Vec<(Cid, Vec<u8>)> =
@@ -193,7 +218,7 @@ fn damage_car(random: &mut Random, samples: &[Vec<u8>]) -> Vec<u8> {
         }
     }
     let blocks: Vec<(Cid, &[u8])> = blocks.iter().map(|(cid, block)| (*cid, &block[..])).collect();
-    car::write(&root, &blocks)
+    (root, car::write(&root, &blocks))
 }
 
 fn replace(block: &mut [u8], old: &[u8; CID_BYTES], new: &[u8; CID_BYTES]) -> bool {
