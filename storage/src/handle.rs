@@ -8,15 +8,15 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use protocol::account::Account;
 use protocol::did::Did;
 use protocol::host::HostName;
-use protocol::ids::{HostId, Micros};
+use protocol::ids::{HostId, Micros, Seq};
 use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use crate::failure::Failure;
 use crate::gaps::{AccountGap, HostGap};
 use crate::hosts::{Host, HostNote, Mirror, Start, Table};
-use crate::log::Log;
 use crate::log::hidden::Hidden;
+use crate::log::{Log, Span};
 use crate::metrics::Metrics;
 use crate::retention::Retention;
 use crate::sequencer::entry::{Entry, Message};
@@ -52,17 +52,25 @@ struct Threads {
 /// Opens the store, or makes it, and starts its threads.
 pub fn open(options: Options) -> Result<Handle, Error> {
     let store = Arc::new(Store::open(&options.dir, options.in_memory)?);
-    let Found { head, clock: last, floor, hosts, owed, hidden } = store.found()?;
+    let Found { head, clock: last, floor, begin, hosts, owed, hidden } = store.found()?;
     let now = (options.clock)();
     clock::check(now, head, last, options.accept_clock)?;
+    let begin = match begin {
+        Some(begin) => begin,
+        None => {
+            // The first seq is the clock's or greater, so it comes after this.
+            let begin = Seq::new(now.0.saturating_sub(1)).ok_or(Error::SeqExhausted(head))?;
+            store.begin(begin)?;
+            begin
+        }
+    };
 
     let metrics = Arc::new(Metrics::register());
     let failure = Failure::none_yet();
     let log = Log::new(
         Arc::clone(&store),
         Hidden::load(hidden),
-        head,
-        floor,
+        Span { begin, floor, head },
         options.tail_bytes,
         failure.clone(),
         Arc::clone(&metrics),

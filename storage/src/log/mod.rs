@@ -63,6 +63,8 @@ struct Shared {
     store: Arc<Store>,
     tail: Tail,
     hidden: Hidden,
+    /// Nothing up to this was ever here.
+    begin: Seq,
     /// Everything after this is kept. Rises before anything is dropped.
     floor: AtomicU64,
     head: watch::Sender<Seq>,
@@ -72,21 +74,32 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
+/// What a store was found to hold, as cursors.
+pub(crate) struct Span {
+    /// Nothing up to this was ever in it.
+    pub(crate) begin: Seq,
+    /// Nothing after this was dropped.
+    pub(crate) floor: Seq,
+    /// The end.
+    pub(crate) head: Seq,
+}
+
 impl Log {
-    /// Over a store that ends at `head` and is whole after `floor`.
+    /// Over what a store was found to hold.
     pub(crate) fn new(
         store: Arc<Store>,
         hidden: Hidden,
-        head: Seq,
-        floor: Seq,
+        span: Span,
         tail_bytes: usize,
         failure: Failure,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Span { begin, floor, head } = span;
         Self(Arc::new(Shared {
             store,
             tail: Tail::new(tail_bytes, head),
             hidden,
+            begin,
             floor: AtomicU64::new(floor.get()),
             head: watch::Sender::new(head),
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
@@ -103,6 +116,11 @@ impl Log {
     /// The oldest cursor after which nothing was dropped; zero until something is.
     pub fn floor(&self) -> Seq {
         Seq::new(self.0.floor.load(Ordering::Acquire)).expect("only a Seq is stored")
+    }
+
+    /// When the log began, as a cursor: what an older one asks for was never here.
+    pub fn begin(&self) -> Seq {
+        self.0.begin
     }
 
     /// Tells when the head moves.

@@ -10,6 +10,8 @@ pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_HEAD: &[u8] = b"head";
 /// The log's floor: u64.
 pub(crate) const META_FLOOR: &[u8] = b"floor";
+/// When the log began: nothing up to this cursor was ever in it.
+pub(crate) const META_BEGIN: &[u8] = b"begin";
 
 /// `batches`: by the seq of the first event.
 pub(crate) fn batch(first: Seq) -> [u8; 8] {
@@ -117,6 +119,7 @@ mod tests {
         check(META_FORMAT, "666f726d6174");
         check(META_HEAD, "68656164");
         check(META_FLOOR, "666c6f6f72");
+        check(META_BEGIN, "626567696e");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) struct Found {
     /// The clock of the last commit; zero in an empty store.
     pub(crate) clock: Micros,
     pub(crate) floor: Seq,
+    /// When the log began; `None` in a store that was just made.
+    pub(crate) begin: Option<Seq>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) owed: Vec<(HostId, HostGap)>,
     pub(crate) hidden: Vec<(Did, Seq)>,
@@ -241,6 +243,10 @@ impl Store {
             None => Seq::ZERO,
             Some(row) => records::read_seq(&row).ok_or_else(|| meta.corrupt("floor"))?,
         };
+        let begin = match self.get(meta, keys::META_BEGIN)? {
+            None => None,
+            Some(row) => Some(records::read_seq(&row).ok_or_else(|| meta.corrupt("begin"))?),
+        };
         self.check_newest_batch(head)?;
         let hosts = self.read_all(Family::Hosts, |key, row| {
             records::read_host(HostId(u32::from_be_bytes(key.try_into().ok()?)), row)
@@ -254,7 +260,14 @@ impl Store {
             let gap = keys::gap_host_id(&key).zip(records::read_host_gap(&row));
             owed.push(gap.ok_or_else(|| Family::Gaps.corrupt("host gap"))?);
         }
-        Ok(Found { head, clock, floor, hosts, owed, hidden })
+        Ok(Found { head, clock, floor, begin, hosts, owed, hidden })
+    }
+
+    /// Writes down when the log began. Once, before the first batch.
+    pub(crate) fn begin(&self, begin: Seq) -> Result<(), Error> {
+        let mut rows = WriteBatch::default();
+        rows.put_cf(self.family(Family::Meta), keys::META_BEGIN, records::seq(begin));
+        self.write(rows, Wait::Disk)
     }
 
     // I1: the head and the batch that it is the end of were written together.

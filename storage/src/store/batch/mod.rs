@@ -49,7 +49,8 @@ pub(crate) struct Indexed {
 
 impl Batch {
     /// Writes the batch that follows one which ended at `previous`: the only place where a frame
-    /// becomes wire bytes (I8). `None` without events, or if they are too long for the index, which the limits of a commit rule out.
+    /// becomes wire bytes (I8). `None` without events, or if they are too long for the index,
+    /// which the limits of a commit rule out.
     pub(crate) fn write(previous: Seq, events: &[Numbered]) -> Option<Self> {
         let count = u32::try_from(events.len()).ok().filter(|count| *count > 0)?;
         let framed = |event: &Numbered| HEADER_BYTES_MAX + event.frame.len_with(event.seq);
