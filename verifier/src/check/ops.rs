@@ -37,6 +37,10 @@ pub(super) fn fold<'a>(ops: &[Op<'a>]) -> Result<Fold<'a>, Reject> {
                 change.new = op.cid;
             }
             None => {
+                // "For creations, field should not be defined" (the lexicon, of `prev`).
+                if action == Action::Create && op.prev.is_some() {
+                    return Err(Reject::OpMalformed);
+                }
                 fold.has_every_prev &= action == Action::Create || op.prev.is_some();
                 fold.changes.push(Change { path: op.path, old: op.prev, new: op.cid });
             }
@@ -73,10 +77,10 @@ enum Action {
 }
 
 /// "create: cid; update: cid, prev; delete: prev", nothing else (com.atproto.sync.subscribeRepos).
-/// A missing `prev` is Sync 1.0, judged with the proof.
+/// A missing `prev` is Sync 1.0, judged with the proof; one too many, with the fold.
 fn action(op: &Op<'_>) -> Result<Action, Reject> {
     let action = match (op.action, op.cid, op.prev) {
-        ("create", Some(_), None) => Action::Create,
+        ("create", Some(_), _) => Action::Create,
         ("update", Some(_), _) => Action::Update,
         ("delete", None, _) => Action::Delete,
         _ => return Err(Reject::OpMalformed),
