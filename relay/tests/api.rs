@@ -205,10 +205,10 @@ async fn request_crawl_checks_before_it_stores() {
     };
     refused("", "InvalidRequest").await;
     refused("not a name", "InvalidRequest").await;
-    refused("localhost", "InvalidRequest").await;
+    refused("localhost:0", "InvalidRequest").await;
     refused("localhost:1", "HostNotFound").await;
     // Another relay is no host.
-    refused(&relay.address.replace("127.0.0.1", "localhost"), "HostNotFound").await;
+    refused(&relay.address.replace("127.0.0.1", "localhost"), "InvalidRequest").await;
     let (status, _) = post(&relay.address, path, "not json").await;
     assert_eq!(status, 400);
 

@@ -36,9 +36,12 @@ async fn every_lie_is_dropped_by_its_name_and_its_neighbouring_truth_passes() {
         let passes = specimen.steps.iter().filter(|step| matches!(step.expect, Expect::Pass(_)));
         for _ in passes {
             let next = tokio::time::timeout(support::PATIENCE, subscription.next()).await;
-            match next.unwrap_or_else(|_| panic!("{}: nothing passed", specimen.name)).unwrap() {
-                Received::Message(message) => witness.see(&message),
-                end => panic!("{}: {end:?}", specimen.name),
+            match next {
+                Ok(Ok(Received::Message(message))) => witness.see(&message),
+                Ok(end) => panic!("{}: {end:?}", specimen.name),
+                Err(_) => {
+                    panic!("{}: drops {:?}, not {drops:?}", specimen.name, relay.drops().await)
+                }
             }
         }
         expect_drops(specimen, &mut drops);

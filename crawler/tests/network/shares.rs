@@ -48,6 +48,7 @@ async fn check_share(frames: Vec<Vec<u8>>, under_way: usize) {
     assert_eq!(net.handle.intake_used_bytes(), 0);
 }
 
+/// I7: what is received and not settled is bounded by number.
 #[tokio::test]
 async fn host_has_at_most_256_events_under_way() {
     check_share((1..=300).map(crate::fake_host::event).collect(), 256).await;

@@ -26,6 +26,7 @@ pub(super) async fn banner() -> &'static str {
         ", a relay of the AT Protocol network.\n\n",
         "Subscribe:  /xrpc/com.atproto.sync.subscribeRepos (WebSocket, ?cursor= to resume)\n",
         "Hosts:      /xrpc/com.atproto.sync.listHosts\n",
-        "Your PDS:   POST /xrpc/com.atproto.sync.requestCrawl {\"hostname\": \"pds.example.com\"}\n",
+        "Your PDS:   POST /xrpc/com.atproto.sync.requestCrawl ",
+        "{\"hostname\": \"pds.example.com\"}\n",
     )
 }

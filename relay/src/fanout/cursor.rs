@@ -27,6 +27,8 @@ pub enum Start {
 /// The state of the log at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
+    /// When the log began: nothing up to this seq was ever in it.
+    pub begin: Seq,
     /// Everything after this seq is kept.
     pub floor: Seq,
     /// The newest seq.
@@ -60,7 +62,7 @@ impl Cursor {
         }
         match Seq::new(number) {
             None => Start::Future,
-            Some(seq) if seq < window.floor => Start::Outdated(window.floor),
+            Some(seq) if seq < window.floor.max(window.begin) => Start::Outdated(window.floor),
             // Between the newest event and the present it is a time: live.
             Some(seq) => Start::After(seq.min(window.head)),
         }
@@ -92,7 +94,8 @@ mod tests {
     fn a_cursor_means_what_protocol_section_8_says() {
         let seq = |number| Seq::new(number).unwrap();
         let now = Micros(1_000_000_000);
-        let window = Window { floor: seq(100_000_000), head: seq(900_000_000), now };
+        let begin = seq(50_000_000);
+        let window = Window { begin, floor: seq(100_000_000), head: seq(900_000_000), now };
         let check = |cursor: Cursor, expected| assert_eq!(cursor.start(window), expected);
         check(Cursor::Live, Start::After(window.head));
         check(Cursor::At(0), Start::After(window.floor));
@@ -106,9 +109,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_before_the_log_began_is_missing_though_nothing_was_dropped() {
+        let seq = |number| Seq::new(number).unwrap();
+        let begin = seq(700);
+        let window = Window { begin, floor: Seq::ZERO, head: seq(900), now: Micros(950) };
+        assert_eq!(Cursor::At(699).start(window), Start::Outdated(Seq::ZERO));
+        assert_eq!(Cursor::At(700).start(window), Start::After(begin));
+        assert_eq!(Cursor::At(0).start(window), Start::After(Seq::ZERO));
+        let empty = Window { head: Seq::ZERO, ..window };
+        assert_eq!(Cursor::At(1).start(empty), Start::Outdated(Seq::ZERO));
+        assert_eq!(Cursor::At(940).start(empty), Start::After(Seq::ZERO));
+    }
+
+    #[test]
     fn a_head_ahead_of_the_clock_is_still_no_future() {
         let seq = |number| Seq::new(number).unwrap();
-        let window = Window { floor: seq(1), head: seq(9_000_000_000), now: Micros(5) };
+        let (begin, floor) = (seq(1), seq(1));
+        let window = Window { begin, floor, head: seq(9_000_000_000), now: Micros(5) };
         assert_eq!(Cursor::At(9_000_000_000).start(window), Start::After(window.head));
         assert_eq!(Cursor::At(9_000_000_001).start(window), Start::Future);
     }

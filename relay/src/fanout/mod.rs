@@ -152,7 +152,8 @@ impl Fanout {
 
     /// The state of the log for a cursor that arrives at `now`.
     fn window(&self, now: Micros) -> Window {
-        Window { floor: self.0.log.floor(), head: self.0.log.head(), now }
+        let log = &self.0.log;
+        Window { begin: log.begin(), floor: log.floor(), head: log.head(), now }
     }
 
     fn seats(&self) -> std::sync::MutexGuard<'_, Seats> {

@@ -1,0 +1,115 @@
+//! The guard of everything that dials out (protocol.md section 10).
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::routing::get;
+use protocol::fetch::{Fetch, FetchError, Get};
+use protocol::host::HostRules;
+use relay::outreach;
+use tokio::net::TcpListener;
+
+/// A server on localhost: pages of some size, redirects, and one that never answers.
+async fn server() -> String {
+    let router = Router::new()
+        .route("/page", get(|| async { "x".repeat(1_000) }))
+        .route("/loop", get(|| async { (StatusCode::FOUND, [(LOCATION, "/loop")]) }))
+        .route("/page-by-redirect", get(|| async { (StatusCode::FOUND, [(LOCATION, "/page")]) }))
+        .route("/away", get(|| async { (StatusCode::FOUND, [(LOCATION, "http://localhost:1/")]) }))
+        .route("/metadata", get(|| async { (StatusCode::FOUND, [(LOCATION, METADATA)]) }))
+        .route("/never", get(std::future::pending::<()>));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+fn fetch(rules: HostRules, trusted_urls: &[String]) -> Fetch {
+    let options = outreach::Options { rules, ca_file: None, trusted_urls };
+    outreach::fetcher(outreach::dialer(&options).unwrap(), "test").unwrap()
+}
+
+async fn ask(fetch: &Fetch, url: &str) -> Result<(u16, usize), FetchError> {
+    let get = Get {
+        url: url.to_owned(),
+        timeout: Duration::from_millis(1_500),
+        body_bytes_max: 1_000,
+        redirects_max: 2,
+    };
+    fetch.get(get).await.map(|answer| (answer.status, answer.body.len()))
+}
+
+#[tokio::test]
+async fn what_is_not_public_is_not_asked() {
+    let base = server().await;
+    let fetch = fetch(HostRules::Public, &[]);
+    for url in [
+        format!("{base}/page"),
+        base.replace("http", "https"),
+        "https://127.0.0.1/".to_owned(),
+        "https://localhost/".to_owned(),
+        "https://[::1]/".to_owned(),
+        "https://10.0.0.1/".to_owned(),
+        "https://2130706433/".to_owned(),
+        "https://example.com:8443/".to_owned(),
+        "file:///etc/passwd".to_owned(),
+        METADATA.to_owned(),
+    ] {
+        let refused = ask(&fetch, &url).await;
+        assert!(matches!(refused, Err(FetchError::Forbidden(_))), "{url}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_own_address_may_be_private_but_leads_nowhere_else() {
+    let base = server().await;
+    let fetch = fetch(HostRules::Public, std::slice::from_ref(&base));
+    assert_eq!(ask(&fetch, &format!("{base}/page")).await, Ok((200, 1_000)));
+    assert_eq!(ask(&fetch, &format!("{base}/page-by-redirect")).await, Ok((200, 1_000)));
+    for path in ["away", "metadata"] {
+        let refused = ask(&fetch, &format!("{base}/{path}")).await;
+        assert!(matches!(refused, Err(FetchError::Forbidden(_))), "{path}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_leads_to_the_operators_own_address() {
+    let (directory, stranger) = (server().await, server().await);
+    let router = Router::new().route(
+        "/",
+        get({
+            let target = format!("{directory}/page");
+            || async { (StatusCode::FOUND, [(LOCATION, target)]) }
+        }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lure = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let fetch = fetch(HostRules::Insecure, std::slice::from_ref(&directory));
+    assert_eq!(ask(&fetch, &format!("{stranger}/page")).await, Ok((200, 1_000)));
+    let refused = ask(&fetch, &lure).await;
+    assert!(matches!(refused, Err(FetchError::Forbidden(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn size_redirects_and_time_have_limits() {
+    let base = server().await;
+    let fetch = fetch(HostRules::Insecure, &[]);
+    assert_eq!(ask(&fetch, &format!("{base}/page")).await, Ok((200, 1_000)));
+    assert_eq!(ask(&fetch, &format!("{base}/loop")).await, Err(FetchError::TooBig));
+    assert_eq!(ask(&fetch, &format!("{base}/never")).await, Err(FetchError::Timeout));
+    let small = Get {
+        url: format!("{base}/page"),
+        timeout: Duration::from_secs(5),
+        body_bytes_max: 999,
+        redirects_max: 0,
+    };
+    assert!(matches!(fetch.get(small).await, Err(FetchError::TooBig)));
+}
+
+/// Where clouds keep their secrets.
+const METADATA: &str = "http://169.254.169.254/latest/meta-data";
