@@ -127,7 +127,9 @@ proptest! {
         fields.sort_by(|a, b| (a.0.len(), &a.0).cmp(&(b.0.len(), &b.0)));
         if let Some(seed) = shuffle {
             fields.sort_by_key(|(key, _)| {
-                key.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).rotate_left(9).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                key.bytes().fold(seed, |hash, byte| {
+                    (hash ^ u64::from(byte)).rotate_left(9).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                })
             });
         }
         let host = frame(kind.name(), &fields, &mut Whims(whims));

@@ -73,6 +73,8 @@ pub async fn run(options: &Demo) -> anyhow::Result<()> {
             }
         }
     };
+    // What comes from here on waits for look-ups, some of them for seconds.
+    let latency = Spread::of(std::mem::take(&mut lock(&view).latencies_ms));
     send_lies(&mut network)?;
     let settled = all_delivered(&network, &view).await;
     for (reason, count) in status.drops() {
@@ -80,7 +82,7 @@ pub async fn run(options: &Demo) -> anyhow::Result<()> {
     }
     relay.stop().await?;
     consumer.await.context("read the firehose")??;
-    let findings = conclude(&network, &mut lock(&view))?;
+    let findings = conclude(&network, &lock(&view), latency)?;
     ensure!(settled && findings == 0, "the consumer did not see what it had to");
     say("Every event that had to pass did, once, in order; every lie was refused by name.")
 }
@@ -97,17 +99,16 @@ fn send_lies(network: &mut Network) -> anyhow::Result<()> {
 }
 
 /// Compares what the consumer saw with what it had to see; how much is wrong.
-fn conclude(network: &Network, view: &mut View) -> anyhow::Result<usize> {
+fn conclude(network: &Network, view: &View, latency: Spread) -> anyhow::Result<usize> {
     let findings = network.oracle.judge(&view.witness);
-    let spread = Spread::of(std::mem::take(&mut view.latencies_ms));
     say(&format!(
         "\n{} events had to pass; the consumer saw {}; findings: {}. \
          Host to consumer: p50 {:.0} ms, p99 {:.0} ms.",
         network.oracle.frames(),
         view.witness.frames(),
         findings.len(),
-        spread.p50,
-        spread.p99
+        latency.p50,
+        latency.p99
     ))?;
     for finding in findings.iter().take(FINDINGS_SHOWN) {
         say(&format!("  {finding}"))?;

@@ -142,7 +142,11 @@ fn judge(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn each_ticket_comes_out_once_and_in_order(steps in vec(step(), 1..60)) {
