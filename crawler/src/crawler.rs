@@ -18,7 +18,7 @@ use crate::inbound::Intake;
 use crate::limits::Timing;
 use crate::metrics::Metrics;
 use crate::position::Resume;
-use crate::report::Report;
+use crate::report::Told;
 use crate::subscription::Subscription;
 
 /// What the crawler is made of.
@@ -60,7 +60,7 @@ pub(crate) struct Context {
     pub(crate) timing: Timing,
     pub(crate) pool: Arc<Pool>,
     pub(crate) dials: Semaphore,
-    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) reports: mpsc::Sender<Told>,
     pub(crate) metrics: Metrics,
 }
 
@@ -85,7 +85,7 @@ struct Tasks {
 
 /// Prepares a crawler without hosts. Must be called within a tokio runtime, which its tasks then
 /// run on.
-pub fn start(options: Options, reports: mpsc::Sender<Report>) -> Handle {
+pub fn start(options: Options, reports: mpsc::Sender<Told>) -> Handle {
     let metrics = Metrics::register();
     let context = Context {
         clock: options.clock,

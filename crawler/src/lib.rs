@@ -30,5 +30,5 @@ pub use crate::dial::{Dial, DialError, Transport};
 pub use crate::inbound::{Content, Inbound, Intake};
 pub use crate::limits::Timing;
 pub use crate::position::Resume;
-pub use crate::report::{Report, State};
+pub use crate::report::{Report, State, Told};
 pub use crate::socket::fuzz_socket;

@@ -3,9 +3,34 @@
 use bytes::Bytes;
 use protocol::ids::{Epoch, HostId, Micros};
 use protocol::reject::Reject;
+use tokio::sync::oneshot;
 
-/// Sent through one bounded channel; a task waits while there is no room. Except for states during
-/// a stop, none is lost.
+/// A report on its way through one bounded channel; a task waits while there is no room. Except
+/// for states during a stop, none is lost.
+///
+/// Dropping this tells the task that the report is in the sequencer's queue. After anything but a
+/// state the task waits for that before it hands on what the host sent later: so no cursor that
+/// has passed a gap is committed before the gap (I13).
+#[derive(Debug)]
+pub struct Told {
+    /// What is told.
+    pub report: Report,
+    /// Dropped with this.
+    _noted: Option<oneshot::Sender<()>>,
+}
+
+impl Told {
+    /// With what waits until it is noted; `None`: nobody waits.
+    pub(crate) fn new(report: Report) -> (Self, Option<oneshot::Receiver<()>>) {
+        if matches!(report, Report::State { .. }) {
+            return (Self { report, _noted: None }, None);
+        }
+        let (noted, waiting) = oneshot::channel();
+        (Self { report, _noted: Some(noted) }, Some(waiting))
+    }
+}
+
+/// A fact about a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// A host's task has come into another state.

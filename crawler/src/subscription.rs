@@ -21,7 +21,7 @@ use crate::handshake::{self, OpenError, Opened};
 use crate::inbound::{Content, Inbound, Intake};
 use crate::limits::{EXCERPT_BYTES_MAX, MALFORMED_MAX, MALFORMED_WINDOW, REASON_CHARS_MAX};
 use crate::position::{Future, Judged, Position, Resume};
-use crate::report::{Report, State};
+use crate::report::{Report, State, Told};
 use crate::socket::{Ended, Incoming, Socket, Violation};
 
 /// The state of one host's task, which owns all of it.
@@ -334,8 +334,12 @@ impl Subscription {
     }
 
     async fn report(&self, report: Report) {
-        if self.context.reports.send(report).await.is_err() {
+        let (told, noted) = Told::new(report);
+        if self.context.reports.send(told).await.is_err() {
             tracing::trace!(host = %self.name, "nobody reads reports");
+        } else if let Some(noted) = noted {
+            // It is never sent to: its end is the message.
+            drop(noted.await);
         }
     }
 

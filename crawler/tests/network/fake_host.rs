@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crawler::{Content, Dial, DialError, Handle, Inbound, Intake, Options, Report, Resume};
-use crawler::{Start, State, Timing, Transport};
+use crawler::{Start, State, Timing, Told, Transport};
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderValue;
 use protocol::host::{HostName, HostRules};
@@ -17,7 +17,7 @@ use protocol::reject::Reject;
 use serde_ipld_dagcbor::to_vec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
@@ -133,6 +133,8 @@ pub(crate) struct Net {
     inbound_tx: mpsc::Sender<Inbound>,
     pub(crate) inbound: mpsc::Receiver<Inbound>,
     pub(crate) reports: mpsc::Receiver<Report>,
+    /// Whether reports are noted as soon as they are read.
+    pub(crate) noting: watch::Sender<bool>,
 }
 
 struct Recorder(mpsc::Sender<Inbound>);
@@ -182,7 +184,25 @@ impl Net {
             dials_max: 4,
             timing,
         };
-        Self { handle: crawler::start(options, reports_tx), inbound_tx, inbound, reports }
+        let (told_tx, mut told) = mpsc::channel::<Told>(1000);
+        let (open, mut gate) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Some(told) = told.recv().await {
+                let waits = !matches!(told.report, Report::State { .. });
+                let sent = reports_tx.send(told.report.clone()).await;
+                // The test or the crawler has ended first.
+                if sent.is_err() || (waits && gate.wait_for(|open| *open).await.is_err()) {
+                    return;
+                }
+            }
+        });
+        Self {
+            handle: crawler::start(options, told_tx),
+            inbound_tx,
+            inbound,
+            reports,
+            noting: open,
+        }
     }
 
     /// One host, followed from there.

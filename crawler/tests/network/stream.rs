@@ -1,5 +1,7 @@
 //! A host that behaves: its events in order, each once, over connections, resets and stops.
 
+use std::time::Duration;
+
 use crate::fake_host::{DID, Host, Net, after, error, event, event_of, info, numbered};
 use crate::fake_host::{padded_event, quick};
 use crawler::{Content, Report, Resume, State};
@@ -88,6 +90,21 @@ async fn number_that_does_not_rise_is_dropped_without_ticket() {
     net.expect(0, 0, [5, 6]).await;
     assert_eq!(net.dropped().await, (Reject::SeqStale, event(5).len()));
     assert_eq!(net.dropped().await, (Reject::SeqStale, event(4).len()));
+}
+
+/// I13: a cursor never passes a gap that the store does not know of.
+#[tokio::test]
+async fn what_follows_a_drop_waits_until_the_drop_is_noted() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    net.noting.send_replace(false);
+    host.accept().await.send_events([5, 0, 6]).await;
+    net.expect(0, 0, [5]).await;
+    assert_eq!(net.dropped().await.0, Reject::SeqMissing);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(net.inbound.try_recv().is_err(), "6 overtook the drop before it");
+    net.noting.send_replace(true);
+    net.expect(0, 5, [6]).await;
 }
 
 #[tokio::test]

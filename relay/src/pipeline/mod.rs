@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use crawler::{Report, State};
+use crawler::{Report, State, Told};
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::ids::Micros;
 use storage::{HostNote, HostState};
@@ -173,9 +173,9 @@ impl Relay {
 }
 
 /// What hosts' tasks report goes into the store; a reset before the first ticket of its epoch.
-async fn forward_reports(mut reports: mpsc::Receiver<Report>, storage: storage::Handle) {
-    while let Some(report) = reports.recv().await {
-        let noted = match report {
+async fn forward_reports(mut reports: mpsc::Receiver<Told>, storage: storage::Handle) {
+    while let Some(told) = reports.recv().await {
+        let noted = match told.report.clone() {
             Report::State { host, state, reason, at } => {
                 tracing::debug!(%host, state = state.name(), %reason, "host");
                 let Some(state) = host_state(state) else { continue };
