@@ -264,7 +264,7 @@ async fn frames_behind_the_handshake_in_one_packet_are_not_lost() {
 
 #[tokio::test]
 async fn pings_are_answered_and_ours_are_sent() {
-    let timing = crawler::Timing { ping_interval: std::time::Duration::from_millis(20), ..quick() };
+    let timing = crawler::Timing { ping_interval: Duration::from_millis(20), ..quick() };
     let host = Host::listen().await;
     let mut net = Net::follow(&host, Resume::Live, timing);
     let mut connection = host.accept().await;
