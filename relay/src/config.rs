@@ -300,7 +300,7 @@ fn at_least(size: ByteSize, min: u64, shown: &str) -> Result<ByteSize, String> {
 }
 
 fn parse_retention(text: &str) -> Result<Duration, String> {
-    let retention = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let retention = parse_duration(text)?;
     if retention < RETENTION_MIN {
         return Err("too short: at least 1m".to_owned());
     }
@@ -308,11 +308,16 @@ fn parse_retention(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_commit_interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let interval = parse_duration(text)?;
     if interval > COMMIT_INTERVAL_MAX {
         return Err("too long: at most 1s, or consumers wait for nothing".to_owned());
     }
     Ok(interval)
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("not a duration, such as 72h or 3ms: {error}"))
 }
 
 fn parse_http_url(text: &str) -> Result<String, String> {
@@ -378,7 +383,7 @@ mod tests {
         check(&["--tail-bytes", "1"], "--tail-bytes", "at least 2MiB");
         check(&["--intake-bytes", "x"], "--intake-bytes", "not a size");
         check(&["--intake-bytes", "99999999999GiB"], "--intake-bytes", "too large");
-        check(&["--retention", "soon"], "--retention", "");
+        check(&["--retention", "soon"], "--retention", "not a duration, such as 72h");
         check(&["--commit-interval", "1h"], "--commit-interval", "at most 1s");
         check(&["--durability", "none"], "--durability", "fsync, os");
         check(&["--plc-url", "ftp://x"], "--plc-url", "not an http");

@@ -1,5 +1,7 @@
 //! The log on standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +22,7 @@ fn init(format: LogFormat, level: LevelFilter) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     match format {
         LogFormat::Text => builder.init(),

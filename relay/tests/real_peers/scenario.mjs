@@ -63,9 +63,9 @@ async function oddCommits(account) {
 // Moves a new account from one PDS to another, as real accounts move: the old one still takes a
 // write after the move and says last that the account is inactive, and the new one's first
 // `#sync` is not valid. `from` and `to` are bases, `handles` those of the account there. `verified`
-// waits until a post was verified by everybody, for the key of the old place is gone after the move;
-// `arrived` waits until the relay has said that the account is active at its new place. Answers the
-// account there.
+// waits until a post was verified by everybody, for the key of the old place is gone after the
+// move; `arrived` waits until the relay has said that the account is active at its new place.
+// Answers the account there.
 export async function migrate(from, to, directory, rotationKey, handles, { verified, arrived }) {
   const old = await Account.create(from, handles[0])
   for (const text of ['one', 'two']) await old.note(`before the move: ${text}`)

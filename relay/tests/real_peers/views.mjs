@@ -54,7 +54,8 @@ export async function countsDrops(metrics, comparison) {
   const samples = parse(await (await fetch(`http://${metrics}/metrics`)).text())
   const counted = {}
   for (const { name, labels, value } of samples) {
-    if (!['mainstem_verifier_dropped_total', 'mainstem_crawler_drops_total'].includes(name)) continue
+    const drops = ['mainstem_verifier_dropped_total', 'mainstem_crawler_drops_total']
+    if (!drops.includes(name)) continue
     // What the old place says of a moved account waits for a document; by the time that is there,
     // the new place may have written.
     const reason = labels.reason === 'rev_not_newer' ? 'wrong_host' : labels.reason
