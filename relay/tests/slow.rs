@@ -131,10 +131,11 @@ async fn i10_a_consumer_that_stalls_is_ended_and_the_others_are_not_held_up() {
     assert_eq!(seqs.len(), 3_000);
     assert!(seqs.is_sorted_by(|a, b| a < b));
     tokio::time::timeout(Duration::from_secs(60), serving).await.unwrap().unwrap();
-    // Half a frame, perhaps, and then a reset: never a close that looks like an end.
+    // Its socket was full in the middle of a frame, so nothing more could be said: what is left
+    // there ends in a reset, never in something that looks like an end or like another frame.
     let mut stalled = stalled;
     let (seqs, last) = read(&mut stalled, usize::MAX).await;
-    assert!(seqs.len() < 3_000 && last.is_none_or(|last| last == "ConsumerTooSlow 1008"));
+    assert!(seqs.len() < 3_000 && last.is_none(), "{} events, then {last:?}", seqs.len());
     storage.stop().unwrap();
 }
 

@@ -21,8 +21,11 @@ use super::{Cursor, Fanout, Options, Seat, Start};
 pub enum End {
     /// It left, or its connection broke.
     Gone,
-    /// It accepted nothing for the whole deadline, or fell out of the window.
+    /// It accepted nothing for the whole deadline, or fell out of the window, and was told.
     TooSlow,
+    /// It accepted nothing for the whole deadline in the middle of a frame, where nothing can be
+    /// said: the connection was reset.
+    Stalled,
     /// Its cursor was in the future.
     FutureCursor,
     /// The relay stopped.
@@ -33,14 +36,21 @@ pub enum End {
 
 impl End {
     /// Every one.
-    pub const ALL: [Self; 5] =
-        [Self::Gone, Self::TooSlow, Self::FutureCursor, Self::Stopped, Self::LogFailed];
+    pub const ALL: [Self; 6] = [
+        Self::Gone,
+        Self::TooSlow,
+        Self::Stalled,
+        Self::FutureCursor,
+        Self::Stopped,
+        Self::LogFailed,
+    ];
 
     /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gone => "gone",
             Self::TooSlow => "too_slow",
+            Self::Stalled => "stalled",
             Self::FutureCursor => "future_cursor",
             Self::Stopped => "stopped",
             Self::LogFailed => "log_failed",
@@ -123,7 +133,10 @@ impl Consumer<'_> {
                 Ok(Read::CaughtUp) => self.wait().await?,
                 // Retention moved on while the consumer came in.
                 Ok(Read::BelowFloor(floor)) if !begun => self.after = floor,
-                Ok(Read::BelowFloor(_)) => return self.refuse_slowness().await,
+                Ok(Read::BelowFloor(_)) => {
+                    let stall_max = self.options().stall_max;
+                    return Err(self.refuse_slowness(stall_max).await);
+                }
                 Err(error) => {
                     tracing::error!(%error, after = %self.after, "cannot read the log");
                     return Ok(End::LogFailed);
@@ -184,7 +197,8 @@ impl Consumer<'_> {
             return match writable {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) => Err(End::Gone),
-                Err(_) => self.refuse_slowness().await.map(|_| ()),
+                // It has had its time: what the socket does not take at once is not said.
+                Err(_) => Err(self.refuse_slowness(FAREWELL_MAX).await),
             };
         }
         match self.write(&stuck.rest, patience).await? {
@@ -200,10 +214,19 @@ impl Consumer<'_> {
 
     /// Writes one small message of our own.
     async fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), End> {
+        self.send_within(opcode, payload, self.options().stall_max).await
+    }
+
+    async fn send_within(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        patience: Duration,
+    ) -> Result<(), End> {
         let mut message = Vec::with_capacity(payload.len() + 4);
         Header { fin: true, opcode, mask: None, len: payload.len() as u64 }.write(&mut message);
         message.extend_from_slice(payload);
-        match self.write(&message, self.options().stall_max).await? {
+        match self.write(&message, patience).await? {
             Written::All => Ok(()),
             Written::Stuck(_) => Err(self.reset()),
         }
@@ -223,23 +246,24 @@ impl Consumer<'_> {
     }
 
     /// At a frame boundary: says why, as far as the socket still takes it, and ends.
-    async fn refuse_slowness(&mut self) -> Result<End, End> {
+    async fn refuse_slowness(&mut self, patience: Duration) -> End {
         let message = "the consumer does not keep up with the stream";
-        self.send(Opcode::Binary, &frame::error("ConsumerTooSlow", message)).await?;
-        Ok(End::TooSlow)
+        let error = frame::error("ConsumerTooSlow", message);
+        let sent = self.send_within(Opcode::Binary, &error, patience).await;
+        sent.err().unwrap_or(End::TooSlow)
     }
 
     /// Ends the connection without a word: the peer must not take half a frame for a whole one.
     fn reset(&self) -> End {
         // A failure to set it leaves an ordinary close, which the peer sees as an error as well.
         drop(self.socket.as_ref().set_zero_linger());
-        End::TooSlow
+        End::Stalled
     }
 
     /// The close frame, where one is due: never 1000, on which clients stop for good.
     async fn farewell(&mut self, end: End) {
         let (code, reason) = match end {
-            End::Gone => return,
+            End::Gone | End::Stalled => return,
             End::TooSlow => (POLICY_VIOLATION, "ConsumerTooSlow"),
             End::FutureCursor => (POLICY_VIOLATION, "FutureCursor"),
             End::Stopped => (GOING_AWAY, ""),
