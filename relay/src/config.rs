@@ -287,8 +287,8 @@ impl FromStr for ByteSize {
 
 fn parse_intake_bytes(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
-    // One host's share must hold the largest frame, whatever else is in flight.
-    at_least(size, INTAKE_BYTES_MIN, "16MiB")
+    // Two hosts' shares: one that holds all of its own must not be able to stop the others.
+    at_least(size, INTAKE_BYTES_MIN, "24MiB")
 }
 
 fn parse_tail_bytes(text: &str) -> Result<ByteSize, String> {
@@ -336,7 +336,7 @@ fn parse_contact(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-const INTAKE_BYTES_MIN: u64 = 16 << 20;
+const INTAKE_BYTES_MIN: u64 = 24 << 20;
 const TAIL_BYTES_MIN: u64 = 2 << 20;
 const RETENTION_MIN: Duration = Duration::from_secs(60);
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -381,6 +381,7 @@ mod tests {
         };
         check(&["--tail-bytes", "32MB"], "--tail-bytes", "unknown unit 'MB'");
         check(&["--tail-bytes", "1"], "--tail-bytes", "at least 2MiB");
+        check(&["--intake-bytes", "16MiB"], "--intake-bytes", "at least 24MiB");
         check(&["--intake-bytes", "x"], "--intake-bytes", "not a size");
         check(&["--intake-bytes", "99999999999GiB"], "--intake-bytes", "too large");
         check(&["--retention", "soon"], "--retention", "not a duration, such as 72h");

@@ -86,7 +86,9 @@ impl Relay {
     /// SIGTERM, and how the process ended.
     pub fn terminate(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        // The shell's own: a bare Debian has no program of this name.
+        let kill = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
+        assert!(kill.unwrap().success());
         self.child.wait().unwrap()
     }
 
