@@ -1,13 +1,16 @@
 //! Settings: command line flags, each also an environment variable. Nothing else reads either.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use protocol::host::{HostName, HostRules};
+use verifier::Lenience;
 
 /// Settings of `mainstem serve`, in the order of the data's way.
 #[derive(Clone, Debug, Args)]
@@ -72,6 +75,24 @@ pub struct Serve {
     /// Start --host hosts that are not yet known from their oldest event instead of live.
     #[arg(long, env = "MAINSTEM_BACKFILL", value_parser = BoolishValueParser::new())]
     pub backfill: bool,
+
+    /// Host that owes every commit's whole proof (Sync 1.1) from its first event on.
+    #[arg(
+        long = "strict-host",
+        env = "MAINSTEM_STRICT_HOST",
+        value_name = "NAME_OR_URL",
+        value_delimiter = ','
+    )]
+    pub strict_hosts: Vec<String>,
+
+    /// Host whose commits may always lack `prevData`, `prev` and nodes of their proof.
+    #[arg(
+        long = "lenient-host",
+        env = "MAINSTEM_LENIENT_HOST",
+        value_name = "NAME_OR_URL",
+        value_delimiter = ','
+    )]
+    pub lenient_hosts: Vec<String>,
 
     /// How long events are kept for replay.
     #[arg(
@@ -238,16 +259,35 @@ impl Serve {
 
     /// The listed hosts by name: they depend on another flag, so they are parsed at last.
     pub fn host_names(&self) -> anyhow::Result<Vec<HostName>> {
+        self.names("--host", &self.hosts)
+    }
+
+    /// Hosts that the operator has decided on: what each may leave out of a proof.
+    pub fn lenience(&self) -> anyhow::Result<HashMap<HostName, Lenience>> {
+        let strict = self.names("--strict-host", &self.strict_hosts)?;
+        let lenient = self.names("--lenient-host", &self.lenient_hosts)?;
+        let mut decided: HashMap<HostName, Lenience> =
+            strict.into_iter().map(|name| (name, Lenience::Strict)).collect();
+        for name in lenient {
+            if decided.get(&name) == Some(&Lenience::Strict) {
+                bail!("--lenient-host '{name}': it is also a --strict-host");
+            }
+            decided.insert(name, Lenience::Lenient);
+        }
+        Ok(decided)
+    }
+
+    fn names(&self, flag: &str, texts: &[String]) -> anyhow::Result<Vec<HostName>> {
         let parse = |text: &String| {
             HostName::parse(text.trim(), self.rules()).map_err(|error| {
                 let hint = match self.rules() {
                     HostRules::Public => " (private networks need --allow-insecure-hosts)",
                     HostRules::Insecure => "",
                 };
-                anyhow::anyhow!("--host '{text}': {error}{hint}")
+                anyhow::anyhow!("{flag} '{text}': {error}{hint}")
             })
         };
-        self.hosts.iter().filter(|text| !text.trim().is_empty()).map(parse).collect()
+        texts.iter().filter(|text| !text.trim().is_empty()).map(parse).collect()
     }
 
     /// How many threads verify.
@@ -407,6 +447,20 @@ mod tests {
         let config = serve(&["--host", "http://localhost:2583/", "--allow-insecure-hosts"]);
         let names = config.unwrap().host_names().unwrap();
         assert_eq!(names[0].as_str(), "localhost:2583");
+    }
+
+    #[test]
+    fn a_host_is_strict_or_lenient_but_not_both() {
+        let config = serve(&["--strict-host", "A.example.com,b.example.com"]).unwrap();
+        let name = |text| HostName::parse(text, HostRules::Public).unwrap();
+        let decided = config.lenience().unwrap();
+        assert_eq!(decided.get(&name("a.example.com")), Some(&Lenience::Strict));
+        assert_eq!(decided.get(&name("c.example.com")), None);
+        let both = ["--strict-host", "a.example.com", "--lenient-host", "https://a.example.com/"];
+        let error = serve(&both).unwrap().lenience().unwrap_err().to_string();
+        assert!(error.contains("--lenient-host 'a.example.com'"), "{error}");
+        let error = serve(&["--lenient-host", "localhost:1"]).unwrap().lenience().unwrap_err();
+        assert!(error.to_string().starts_with("--lenient-host 'localhost:1'"), "{error}");
     }
 
     #[test]

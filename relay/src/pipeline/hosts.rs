@@ -1,5 +1,6 @@
 //! The hosts: how a new one comes in, how each is subscribed to, and how it is shown.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub struct Hosts {
     verifier: verifier::Handle,
     fetch: Fetch,
     rules: HostRules,
+    /// What the operator has decided for single hosts.
+    lenience: HashMap<HostName, Lenience>,
     /// Admissions under way at once.
     admissions: Semaphore,
     /// Who asks for crawls, and how often.
@@ -59,7 +62,11 @@ pub(super) struct Stages {
 }
 
 impl Hosts {
-    pub(super) fn new(stages: Stages, rules: HostRules) -> Self {
+    pub(super) fn new(
+        stages: Stages,
+        rules: HostRules,
+        lenience: HashMap<HostName, Lenience>,
+    ) -> Self {
         let Stages { storage, crawler, verifier, fetch } = stages;
         Self {
             storage,
@@ -67,6 +74,7 @@ impl Hosts {
             verifier,
             fetch,
             rules,
+            lenience,
             admissions: Semaphore::new(ADMISSIONS_MAX),
             askers: Pace::new(ASK_INTERVAL, ASK_BURST),
         }
@@ -124,8 +132,8 @@ impl Hosts {
     }
 
     fn subscribe(&self, host: &Host) {
-        let closed = host.ratchet_closed;
-        let origin = Origin::new(host.id, host.name.clone(), Lenience::Ratchet, closed);
+        let lenience = self.lenience.get(&host.name).copied().unwrap_or_default();
+        let origin = Origin::new(host.id, host.name.clone(), lenience, host.ratchet_closed);
         let intake = HostIntake::new(self.verifier.clone(), Arc::new(origin));
         self.crawler.subscribe(crawler::Start {
             id: host.id,

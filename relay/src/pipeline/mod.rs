@@ -53,7 +53,7 @@ impl Relay {
     /// Starts every stage, from the last to the first: whatever comes in finds its way out.
     #[expect(clippy::too_many_lines, reason = "wiring: a straight story without branches")]
     pub async fn start(config: &Serve, recorder: PrometheusHandle) -> anyhow::Result<Self> {
-        let listed = config.host_names()?;
+        let (listed, lenience) = (config.host_names()?, config.lenience()?);
         let token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         let clock = clock();
         let (stop, stopped) = watch::channel(false);
@@ -113,7 +113,7 @@ impl Relay {
             verifier: verifier.clone(),
             fetch,
         };
-        let hosts = Arc::new(Hosts::new(stages, config.rules()));
+        let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience));
         let api = Api {
             storage: storage.clone(),
             fanout: consumers.clone(),
