@@ -9,7 +9,8 @@ use crate::tid::Tid;
 /// keeps the copy that a batch committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The host that the last applied event came from.
+    /// The host that the last applied event came from; [`HostId::NOBODY`] if there was none, and
+    /// all that we hold is our own decision.
     pub host: HostId,
     /// That host's epoch then.
     pub epoch: Epoch,
@@ -24,6 +25,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// The host that spoke for it last, if one did.
+    pub fn home(&self) -> Option<HostId> {
+        (self.host != HostId::NOBODY).then_some(self.host)
+    }
+
     /// What the relay says of the account: active or not, and the status. Our own decision goes
     /// before the host's, but for a throttle of what is inactive anyway (protocol.md section 6).
     pub fn published(&self) -> (bool, Option<&str>) {

@@ -62,6 +62,11 @@ impl Epoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub u32);
 
+impl HostId {
+    /// No host's number: theirs begin at 1.
+    pub const NOBODY: Self = Self(0);
+}
+
 /// Microseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);

@@ -13,10 +13,10 @@ pub struct AccountWrite {
     pub was: Option<HostId>,
 }
 
-/// The host on which an account is counted: the one that spoke for it last, unless that one
+/// The host on which an account is counted: the one that spoke for it last, if any did, unless it
 /// deleted it. Anything short of a deletion can be undone, and still takes up the host's quota.
 pub(crate) fn live_on(account: &Account) -> Option<HostId> {
-    (!is_deleted(&account.upstream)).then_some(account.host)
+    account.home().filter(|_| !is_deleted(&account.upstream))
 }
 
 /// Whether the log leaves out the account's `#commit` and `#sync` frames.

@@ -1,21 +1,25 @@
 //! In front of each shard: one queue for each host, taken in turns, and the answers of look-ups.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use protocol::ids::HostId;
+use tokio::sync::{Semaphore, oneshot};
 
+use crate::command::{ORDERS_MAX, Order, Stopped, Work};
 use crate::event::{Event, Origin};
 use crate::identity::Answer;
 
-/// The intake of one shard. Not bounded by itself: every event in it holds a permit of the
-/// crawler's budget, in bytes and in events per host, and every answer was asked for.
-#[derive(Debug, Default)]
+/// The intake of one shard. Events and answers are not bounded by it: every event holds a permit of
+/// the crawler's budget, in bytes and in events per host, and every answer was asked for. Commands
+/// wait for one of [`ORDERS_MAX`] places.
+#[derive(Debug)]
 pub(crate) struct Intake {
     queues: Mutex<Queues>,
     arrived: Condvar,
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +30,7 @@ struct Queues {
     /// Hosts whose events are not taken for a while.
     held: VecDeque<HostId>,
     answers: VecDeque<Answer>,
+    orders: VecDeque<Order>,
     /// Emptied queues, used again: hosts come and go with every event.
     spare: Vec<VecDeque<Event>>,
     sleeping: bool,
@@ -37,6 +42,7 @@ struct Queues {
 pub(crate) struct Batch {
     pub(crate) events: Vec<Event>,
     pub(crate) answers: Vec<Answer>,
+    pub(crate) orders: Vec<Order>,
 }
 
 /// What becomes of hosts that were passed over.
@@ -55,6 +61,13 @@ pub(crate) struct Taken {
     pub(crate) holding: bool,
     /// It was stopped, and nothing is left.
     pub(crate) ended: bool,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        let (queues, arrived) = (Mutex::default(), Condvar::new());
+        Self { queues, arrived, places: Arc::new(Semaphore::new(ORDERS_MAX)) }
+    }
 }
 
 impl Intake {
@@ -78,17 +91,33 @@ impl Intake {
         self.wake(queues);
     }
 
-    /// No more events; what is queued is still taken.
+    /// Waits for a place among the commands, and puts one there. What comes back resolves when it
+    /// is committed.
+    pub(crate) async fn order(&self, work: Work) -> Result<oneshot::Receiver<()>, Stopped> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Stopped)?;
+        let (done, answer) = oneshot::channel();
+        let mut queues = self.lock();
+        if queues.stopping {
+            return Err(Stopped);
+        }
+        queues.orders.push_back(Order { work, done, _place: place });
+        self.wake(queues);
+        Ok(answer)
+    }
+
+    /// No more events; what is queued is still taken. Commands that wait are not done.
     pub(crate) fn stop(&self) {
+        self.places.close();
         let mut queues = self.lock();
         queues.stopping = true;
         queues.answers.clear();
+        queues.orders.clear();
         self.wake(queues);
     }
 
-    /// Waits for something to do, at most for `patience`, and takes all answers and up to
-    /// [`BATCH_EVENTS_MAX`] events, one of each host in turn. Hosts that `holds` names are passed
-    /// over until a call with [`Held::Recheck`].
+    /// Waits for something to do, at most for `patience`, and takes all answers, up to
+    /// [`BATCH_ORDERS_MAX`] commands and up to [`BATCH_EVENTS_MAX`] events, one of each host in
+    /// turn. Hosts that `holds` names are passed over until a call with [`Held::Recheck`].
     pub(crate) fn take(
         &self,
         batch: &mut Batch,
@@ -132,7 +161,8 @@ impl Intake {
 
 impl Queues {
     fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.answers.is_empty() && !self.stopping
+        let nothing = self.ready.is_empty() && self.answers.is_empty() && self.orders.is_empty();
+        nothing && !self.stopping
     }
 
     fn push(&mut self, event: Event) {
@@ -147,6 +177,8 @@ impl Queues {
 
     fn take(&mut self, batch: &mut Batch, holds: impl Fn(&Origin) -> bool) {
         batch.answers.extend(self.answers.drain(..));
+        let orders = self.orders.len().min(BATCH_ORDERS_MAX);
+        batch.orders.extend(self.orders.drain(..orders));
         while batch.events.len() < BATCH_EVENTS_MAX {
             let Some(host) = self.ready.pop_front() else { return };
             let queue = self.hosts.get_mut(&host).expect("a host in turn has a queue");
@@ -171,6 +203,8 @@ impl Queues {
 /// Events taken under one lock: enough that the lock costs nothing, few enough that the verdicts of
 /// one round go out within a millisecond or two.
 const BATCH_EVENTS_MAX: usize = 32;
+/// Commands taken under one lock: they never hold events up for more than some milliseconds.
+const BATCH_ORDERS_MAX: usize = 8;
 /// Emptied queues kept, 10 kB each at most.
 const SPARE_QUEUES_MAX: usize = 64;
 const SPARE_EVENTS_MAX: usize = 64;

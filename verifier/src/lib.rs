@@ -6,6 +6,7 @@
 //! I12 (no signature, no passage), I13 (what is missed leaves a gap).
 //! Knows nothing of: sockets, RocksDB, cursors, our seq.
 
+mod command;
 mod event;
 mod options;
 
@@ -23,7 +24,8 @@ mod metrics;
 mod testing;
 mod verdict;
 
+pub use command::{Command, Done, Stopped};
 pub use event::{Content, Event, Lenience, Origin};
 pub use options::{Clock, Handles, Options, Recall, RecallOf, Timing};
 pub use pool::{Handle, Out, start};
-pub use verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Identity, Mark, Outcome, Verdict};
+pub use verdict::{Accepted, Decided, EXCERPT_BYTES_MAX, Gap, Identity, Mark, Outcome, Verdict};

@@ -1,7 +1,7 @@
 //! What the verifier counts. Handles are registered once; labels come from enums, never from what
 //! hosts or accounts are called.
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use protocol::frame::Kind;
 use protocol::reject::Reject;
 
@@ -21,6 +21,9 @@ pub(crate) struct Metrics {
     chain_breaks: Counter,
     recoded: Counter,
     healed: Counter,
+    decided: Counter,
+    pushed: Counter,
+    orders: Gauge,
     /// In the order of [`OUTCOMES`].
     lookups: Vec<Counter>,
     queued: Gauge,
@@ -44,6 +47,8 @@ impl Metrics {
         let level = |gauge| Level { gauge, last: 0 };
         let signature =
             |outcome| counter!("mainstem_verifier_signatures_total", "outcome" => outcome);
+        let command = |kind| counter!("mainstem_verifier_commands_total", "kind" => kind);
+        describe();
         Self {
             received: counter!("mainstem_verifier_received_total"),
             passed: KINDS
@@ -56,6 +61,9 @@ impl Metrics {
             chain_breaks: counter!("mainstem_verifier_chain_breaks_total"),
             recoded: counter!("mainstem_verifier_envelope_recoded_total"),
             healed: counter!("mainstem_verifier_healed_total"),
+            decided: command("decide"),
+            pushed: command("learn"),
+            orders: gauge!("mainstem_verifier_queued_commands"),
             lookups: OUTCOMES
                 .iter()
                 .map(|(what, outcome)| {
@@ -75,6 +83,20 @@ impl Metrics {
 
     pub(crate) fn queued(&self) -> Gauge {
         self.queued.clone()
+    }
+
+    pub(crate) fn orders(&self) -> Gauge {
+        self.orders.clone()
+    }
+
+    /// A decision of ours about an account.
+    pub(crate) fn decided(&self) {
+        self.decided.increment(1);
+    }
+
+    /// A document that was read elsewhere.
+    pub(crate) fn pushed(&self) {
+        self.pushed.increment(1);
     }
 
     pub(crate) fn received(&self) {
@@ -149,6 +171,17 @@ impl Level {
         self.gauge.increment(count32(count) - count32(self.last));
         self.last = count;
     }
+}
+
+fn describe() {
+    describe_counter!(
+        "mainstem_verifier_commands_total",
+        "Commands about accounts, by kind: decisions, and documents read elsewhere."
+    );
+    describe_gauge!(
+        "mainstem_verifier_queued_commands",
+        "Commands that wait for their shard; a full one holds 64 documents."
+    );
 }
 
 const KINDS: [(Kind, &str); 4] = [

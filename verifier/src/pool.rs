@@ -9,7 +9,9 @@ use std::time::Duration;
 use metrics::Gauge;
 use protocol::fetch::Fetch;
 use protocol::ids::Micros;
+use tokio::sync::oneshot;
 
+use crate::command::{Command, LEARN_MAX, Stopped, Work};
 use crate::event::Event;
 use crate::identity::Resolver;
 use crate::intake::{Batch, Held, Intake};
@@ -28,6 +30,7 @@ pub struct Handle {
     intakes: Arc<[Arc<Intake>]>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     queued: Gauge,
+    orders: Gauge,
 }
 
 /// Starts the threads. `settled` holds one number per shard: the highest [`crate::Mark`] of it
@@ -46,7 +49,7 @@ pub fn start(
     assert!(options.threads > 0, "somebody must work");
     assert_eq!(settled.len(), options.threads, "one settled mark for each shard");
     let metrics = Metrics::register();
-    let queued = metrics.queued();
+    let (queued, orders) = (metrics.queued(), metrics.orders());
     let recall = Arc::new(recall);
     let share = Share::new(options.intake_bytes);
     let resolver = Resolver::new(
@@ -75,6 +78,7 @@ pub fn start(
             clock: Arc::clone(&options.clock),
             held_recheck: options.timing.held_recheck,
             queued: queued.clone(),
+            orders: orders.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("verifier-{index}"))
@@ -83,7 +87,7 @@ pub fn start(
         intakes.push(intake);
         threads.push(thread);
     }
-    Handle { intakes: intakes.into(), threads: Arc::new(Mutex::new(threads)), queued }
+    Handle { intakes: intakes.into(), threads: Arc::new(Mutex::new(threads)), queued, orders }
 }
 
 impl Handle {
@@ -94,10 +98,37 @@ impl Handle {
             Some(did) => did.hash64(),
             None => u64::from(event.origin.host().0),
         };
-        let shards = u64::try_from(self.intakes.len()).expect("fits");
-        let shard = usize::try_from(hash % shards).expect("below the number of shards");
         self.queued.increment(1.0);
-        self.intakes[shard].submit(event);
+        self.intakes[self.shard(hash)].submit(event);
+    }
+
+    /// Has a command done, and returns when what it changes is committed. Waits while too many
+    /// others wait. Of those that are given one after the other, the earlier are done first.
+    pub async fn command(&self, command: Command) -> Result<(), Stopped> {
+        let mut answers = Vec::new();
+        match command {
+            Command::Decide { did, local } => {
+                let shard = self.shard(did.hash64());
+                answers.push(self.order(shard, Work::Decide { did, local }).await?);
+            }
+            Command::Learn(identities) => {
+                let mut parts: Vec<_> = self.intakes.iter().map(|_| Vec::new()).collect();
+                for identity in identities {
+                    parts[self.shard(identity.did.hash64())].push(identity);
+                }
+                for (shard, mut part) in parts.into_iter().enumerate() {
+                    while !part.is_empty() {
+                        let rest = part.split_off(part.len().min(LEARN_MAX));
+                        answers.push(self.order(shard, Work::Learn(part)).await?);
+                        part = rest;
+                    }
+                }
+            }
+        }
+        for answer in answers {
+            answer.await.map_err(|_| Stopped)?;
+        }
+        Ok(())
     }
 
     /// Judges what is queued, abandons unsettled what waits for a look-up (its host sends it
@@ -111,6 +142,17 @@ impl Handle {
         for thread in threads.drain(..) {
             thread.join().expect("a shard does not panic");
         }
+    }
+
+    async fn order(&self, shard: usize, work: Work) -> Result<oneshot::Receiver<()>, Stopped> {
+        let answer = self.intakes[shard].order(work).await?;
+        self.orders.increment(1.0);
+        Ok(answer)
+    }
+
+    fn shard(&self, hash: u64) -> usize {
+        let shards = u64::try_from(self.intakes.len()).expect("fits");
+        usize::try_from(hash % shards).expect("below the number of shards")
     }
 }
 
@@ -129,6 +171,7 @@ struct Worker {
     clock: Clock,
     held_recheck: Duration,
     queued: Gauge,
+    orders: Gauge,
 }
 
 impl Worker {
@@ -166,6 +209,10 @@ impl Worker {
         self.queued.decrement(f64::from(events));
         for answer in batch.answers.drain(..) {
             self.shard.answer(answer, now);
+        }
+        for order in batch.orders.drain(..) {
+            self.orders.decrement(1.0);
+            self.shard.command(order, now);
         }
         for event in batch.events.drain(..) {
             self.shard.event(event, now);

@@ -384,7 +384,7 @@ impl Shard {
     fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
         self.marks += 1;
         let mark = Mark { shard: self.index, number: self.marks };
-        self.verdicts.push(Verdict { mark, ticket, outcome });
+        self.verdicts.push(Verdict { mark, ticket, done: None, outcome });
     }
 
     fn case<'a>(
@@ -468,5 +468,6 @@ fn contain<T>(check: impl FnOnce() -> T) -> Option<T> {
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
+mod command;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ use protocol::keys::PublicKey;
 use protocol::reject::Reject;
 use protocol::ticket::Ticket;
 
+use crate::command::Done;
+
 /// What a shard says of one event, or has learnt beside it.
 #[derive(Debug)]
 pub struct Verdict {
@@ -17,6 +19,8 @@ pub struct Verdict {
     pub mark: Mark,
     /// To be settled with it; `None` for what came of no event.
     pub ticket: Option<Ticket>,
+    /// Somebody waits until it is committed.
+    pub done: Option<Done>,
     /// What it says.
     pub outcome: Outcome,
 }
@@ -49,6 +53,8 @@ pub enum Outcome {
         /// What it leaves to reconcile.
         gap: Option<Gap>,
     },
+    /// Our own decision about an account has changed.
+    Decided(Box<Decided>),
     /// A DID document, for the store to keep.
     Learnt(Box<Identity>),
     /// The ticket is settled, nothing else.
@@ -71,6 +77,21 @@ pub struct Accepted {
     pub closes_ratchet: bool,
     /// The commit does not continue the repo state that we held.
     pub chain_break: bool,
+}
+
+/// What a decision of ours makes of an account.
+#[derive(Debug)]
+pub struct Decided {
+    /// The account.
+    pub did: Did,
+    /// What consumers are told, if what we publish of the account changes.
+    pub frame: Option<Outgoing>,
+    /// The account's state after it.
+    pub account: Account,
+    /// The host that the account belongs to, if any has spoken for it.
+    pub was: Option<HostId>,
+    /// What this host said of the account was dropped until now, and is to be reconciled (I13).
+    pub owed: Option<HostId>,
 }
 
 /// Where something was missed (I13).

@@ -132,7 +132,7 @@ fn said(verdict: Verdict) -> Option<Said> {
             Ok(accepted.frames.iter().map(|frame| wire(frame, seq)).collect())
         }
         Outcome::Reject { reject, .. } => Err(reject.name()),
-        Outcome::Silence | Outcome::Learnt(_) => panic!("an event is accepted or dropped"),
+        other => panic!("an event is accepted or dropped: {other:?}"),
     };
     Some((ticket.host.0, seq, what))
 }

@@ -1,6 +1,8 @@
 //! The ports that are not public: metrics, and the admin API behind a bearer token. Both run on a
 //! runtime of their own, so that they answer when the rest is busy.
 
+mod accounts;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub struct Ports {
     pub fanout: Fanout,
     /// The store, read only.
     pub storage: storage::Handle,
+    /// Takes commands about accounts.
+    pub verifier: verifier::Handle,
     /// Where metrics are asked for.
     pub metrics_listener: std::net::TcpListener,
     /// Where the admin API is asked for, and who may.
@@ -69,7 +73,7 @@ pub fn start(
         .enable_all()
         .build()
         .context("start the admin runtime")?;
-    let Ports { recorder, fanout, storage, metrics_listener, admin } = ports;
+    let Ports { recorder, fanout, storage, verifier, metrics_listener, admin } = ports;
     let process = metrics::Process::register();
     let scrape = Arc::new(Scrape { recorder, fanout, process });
     let metrics_router =
@@ -82,7 +86,8 @@ pub fn start(
         if let Some((listener, token)) = admin {
             let router = Router::new()
                 .route("/admin/hosts", get(list_hosts))
-                .with_state(storage)
+                .with_state(storage.clone())
+                .merge(accounts::router(storage, verifier))
                 .layer(middleware::from_fn_with_state(token, authorise));
             tasks.spawn(server::serve(TcpListener::from_std(listener)?, router, stop.clone()));
         }

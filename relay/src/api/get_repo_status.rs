@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use protocol::account::{Account, Local};
 use serde_json::{Value, json};
 
 use super::params::Params;
@@ -13,7 +14,8 @@ pub(super) async fn get_repo_status(
     params: Params,
 ) -> Result<Json<Value>, XrpcError> {
     let did = params.did("did")?;
-    let account = api.storage.account(&did)?.ok_or_else(XrpcError::repo_not_found)?;
+    let account =
+        api.storage.account(&did)?.filter(is_known).ok_or_else(XrpcError::repo_not_found)?;
     let (active, status) = account.published();
     let mut answer = json!({ "did": did.to_string(), "active": active });
     if let Some(status) = status {
@@ -24,4 +26,9 @@ pub(super) async fn get_repo_status(
         answer["rev"] = json!(repo.rev.to_string());
     }
     Ok(Json(answer))
+}
+
+/// A decision that was lifted again leaves a row of an account that nobody has spoken for.
+fn is_known(account: &Account) -> bool {
+    account.home().is_some() || account.local != Local::None
 }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use protocol::ids::{HostId, Micros};
 use protocol::reject::Reject;
 use storage::{AccountWrite, Entry, RejectNote};
-use verifier::{Accepted, Outcome, Verdict};
+use verifier::{Accepted, Decided, Outcome, Verdict};
 
 /// The entry that settles a verdict.
 pub(super) fn entry(verdict: Verdict, now: Micros) -> Entry {
     let mark = storage::Mark { shard: verdict.mark.shard, number: verdict.mark.number };
-    let mut entry = Entry { ticket: verdict.ticket, mark: Some(mark), ..Entry::default() };
+    let (ticket, done) = (verdict.ticket, verdict.done);
+    let mut entry = Entry { ticket, mark: Some(mark), done, ..Entry::default() };
     match verdict.outcome {
         Outcome::Accept(accepted) => accept(&mut entry, *accepted),
         Outcome::Reject { reject, host, did, excerpt, gap } => {
@@ -19,6 +20,7 @@ pub(super) fn entry(verdict: Verdict, now: Micros) -> Entry {
             });
             entry.reject = Some(RejectNote { name: reject.name(), host, did, excerpt, at: now });
         }
+        Outcome::Decided(decided) => decide(&mut entry, *decided),
         Outcome::Learnt(identity) => entry.identity = Some(super::recall::row(&identity)),
         Outcome::Silence => {}
     }
@@ -31,6 +33,14 @@ fn accept(entry: &mut Entry, accepted: Accepted) {
     entry.did = Some(accepted.did);
     entry.frames = accepted.frames;
     entry.account = accepted.account.map(|account| AccountWrite { account, was: accepted.was });
+}
+
+fn decide(entry: &mut Entry, decided: Decided) {
+    let Decided { did, frame, account, was, owed } = decided;
+    entry.gap = owed.map(|host| storage::Gap { host, did: Some(did.clone()) });
+    entry.did = Some(did);
+    entry.frames = frame.into_iter().collect();
+    entry.account = Some(AccountWrite { account, was });
 }
 
 /// The entry of a frame that was dropped before it had a ticket.

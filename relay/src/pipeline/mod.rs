@@ -126,6 +126,7 @@ impl Relay {
             recorder,
             fanout: consumers.clone(),
             storage: storage.clone(),
+            verifier: verifier.clone(),
             metrics_listener,
             admin,
         };

@@ -25,6 +25,8 @@ pub struct Relay {
     pub address: String,
     /// `127.0.0.1:PORT` of the metrics.
     pub metrics: String,
+    /// `127.0.0.1:PORT` of the admin API; empty if it is not open.
+    pub admin: String,
     log: mpsc::Receiver<String>,
 }
 
@@ -47,14 +49,17 @@ impl Relay {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| drop(log_tx.send(line)));
         });
-        let mut relay = Self { child, address: String::new(), metrics: String::new(), log };
+        let (address, metrics, admin) = (String::new(), String::new(), String::new());
+        let mut relay = Self { child, address, metrics, admin, log };
         let ready = relay.log_line("\"ready\"");
         let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
         let authority = |field: &str| {
-            let url = ready[field].as_str().unwrap();
-            url.split('/').nth(2).unwrap().to_owned()
+            let url = ready[field].as_str()?;
+            url.split('/').nth(2).map(str::to_owned)
         };
-        (relay.address, relay.metrics) = (authority("firehose"), authority("metrics"));
+        relay.address = authority("firehose").unwrap();
+        relay.metrics = authority("metrics").unwrap();
+        relay.admin = authority("admin").unwrap_or_default();
         relay
     }
 

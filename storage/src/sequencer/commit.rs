@@ -119,6 +119,7 @@ impl Sequencer {
             // Whoever asked may have gone away; the commit stands.
             match reply {
                 Reply::Host(host, reply) => drop(reply.send(host)),
+                Reply::Entry(done) => drop(done.send(())),
                 Reply::Note(reply) => drop(reply.send(Ok(()))),
                 Reply::Floor(reply) => drop(reply.try_send(())),
             }

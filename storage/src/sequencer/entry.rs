@@ -35,6 +35,8 @@ pub struct Entry {
     pub identity: Option<IdentityRow>,
     /// This host has proven that it speaks Sync 1.1.
     pub closes_ratchet: Option<HostId>,
+    /// Told when this entry is committed; dropped if it never will be.
+    pub done: Option<oneshot::Sender<()>>,
 }
 
 /// Which entry of which shard this is.
@@ -79,6 +81,7 @@ impl Entry {
     /// Whether somebody waits for it: it then takes part in the next group commit. Anything else
     /// (settled drops, rejects, gaps, identities) rides along or goes unsynced once a second.
     pub(crate) fn is_urgent(&self) -> bool {
-        !self.frames.is_empty() || self.account.is_some() || self.closes_ratchet.is_some()
+        let changes = self.account.is_some() || self.closes_ratchet.is_some();
+        !self.frames.is_empty() || changes || self.done.is_some()
     }
 }

@@ -67,8 +67,7 @@ impl Sequencer {
             self.commit()?;
         }
         let urgent = entry.is_urgent();
-        let Entry { ticket, mark, frames, did, account, reject, gap, identity, closes_ratchet } =
-            entry;
+        let Entry { ticket, mark, frames, did, account, reject, gap, identity, .. } = entry;
         if let Some(ticket) = ticket {
             self.settle(ticket, now)?;
         }
@@ -100,10 +99,11 @@ impl Sequencer {
             let key = keys::account(&identity.did);
             self.pending.rows.put_cf(family, key, records::identity(&identity));
         }
-        if let Some(host) = closes_ratchet {
+        if let Some(host) = entry.closes_ratchet {
             self.hosts.row(host)?.host.ratchet_closed = true;
             self.pending.hosts.insert(host);
         }
+        self.pending.replies.extend(entry.done.map(Reply::Entry));
         self.pending.urgent |= urgent;
         self.pending.entries += 1;
         self.pending.since.get_or_insert(now);

@@ -52,6 +52,7 @@ pub(crate) struct Unnumbered {
 /// Somebody who waits for the commit.
 pub(crate) enum Reply {
     Host(Host, oneshot::Sender<Host>),
+    Entry(oneshot::Sender<()>),
     Note(oneshot::Sender<Result<(), Error>>),
     Floor(crossbeam_channel::Sender<()>),
 }

@@ -7,6 +7,7 @@
 
 mod account;
 mod commit;
+mod decision;
 mod envelope;
 mod fuzz;
 mod identity;
@@ -27,6 +28,7 @@ use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
 use protocol::tid::Tid;
 
+pub use decision::decide;
 pub use fuzz::fuzz_check;
 
 use crate::options::Handles;
@@ -238,7 +240,7 @@ impl Case<'_> {
             did: self.did.clone(),
             frames,
             account: Some(account),
-            was: self.prior.map(|account| account.host),
+            was: self.prior.and_then(Account::home),
             closes_ratchet: false,
             chain_break: false,
         }

@@ -151,6 +151,13 @@ impl Directory {
         let entry = self.entry(did, || None);
         entry.ended = now;
         match found {
+            // What was read elsewhere meanwhile may be newer.
+            Found::Document(identity)
+                if entry.identity.as_ref().is_some_and(|it| it.fetched > identity.fetched) =>
+            {
+                (entry.failures, entry.missing) = (0, None);
+                return None;
+            }
             Found::Document(identity) => {
                 let identity = Arc::new(*identity);
                 *entry = Entry {
@@ -175,6 +182,24 @@ impl Directory {
             self.give_up(did, now);
         }
         None
+    }
+
+    /// A document that was read elsewhere takes the place of the one held if it is newer; whether
+    /// it is. `None`: the DID is not in memory.
+    pub(crate) fn replace(&mut self, identity: &Identity) -> Option<bool> {
+        let entry = self.entries.get(&identity.did)?;
+        let held = entry.identity.as_ref();
+        if held.is_some_and(|held| held.fetched >= identity.fetched) {
+            return Some(false);
+        }
+        *entry = Entry {
+            identity: Some(Arc::new(identity.clone())),
+            began: entry.began,
+            ended: entry.ended,
+            stale: entry.stale.filter(|stale| *stale > identity.fetched),
+            ..Entry::default()
+        };
+        Some(true)
     }
 
     /// For a while, whoever needs a document newer than the one held is told that there is none.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 mod accounts;
+mod commands;
 mod model;
 mod tombstones;
 mod waiting;
@@ -127,7 +128,7 @@ impl Bench {
                 }
                 Outcome::Reject { reject, .. } => Err(reject.name()),
                 Outcome::Silence => Err("silence"),
-                Outcome::Learnt(_) => panic!("a document has no ticket"),
+                other => panic!("{other:?} has no ticket"),
             };
             said.push((ticket.host.0, ticket.seq.get(), what));
         }

@@ -1,0 +1,108 @@
+//! What we ourselves decide about an account, without an event of its host.
+
+use protocol::account::{Account, Local, Upstream};
+use protocol::datetime;
+use protocol::did::Did;
+use protocol::frame::Outgoing;
+use protocol::ids::{Epoch, HostId, HostSeq, Micros};
+
+use crate::verdict::Decided;
+
+/// The account after a decision, and what consumers are told. `None`: nothing changes.
+///
+/// An account that no host has spoken for can be taken down as well: it is then held without one.
+pub fn decide(did: &Did, prior: Option<&Account>, local: Local, now: Micros) -> Option<Decided> {
+    if prior.map_or(Local::None, |account| account.local) == local {
+        return None;
+    }
+    let unknown = Account {
+        host: HostId::NOBODY,
+        epoch: Epoch::default(),
+        host_seq: HostSeq::ZERO,
+        local: Local::None,
+        upstream: Upstream::ACTIVE,
+        repo: None,
+    };
+    let before = prior.unwrap_or(&unknown);
+    let account = Account { local, ..before.clone() };
+    // Section 6: "the relay emits one itself whenever that status changes for another reason".
+    let frame = (account.published() != before.published()).then(|| {
+        let (active, status) = account.published();
+        Outgoing::account(did, active, status, &datetime::format(now))
+    });
+    // I13: what it sent meanwhile was dropped.
+    let owed = (local == Local::None).then(|| account.home()).flatten();
+    Some(Decided { did: did.clone(), frame, was: before.home(), account, owed })
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ids::Seq;
+
+    use super::*;
+
+    const NOW: Micros = Micros(1_795_219_200_000_000);
+
+    fn account(local: Local, active: bool, status: Option<&str>) -> Account {
+        Account {
+            host: HostId(3),
+            epoch: Epoch(1),
+            host_seq: HostSeq::new(9).expect("small"),
+            local,
+            upstream: Upstream { active, status: status.map(Into::into) },
+            repo: None,
+        }
+    }
+
+    /// What is emitted, if anything is; and the host that is owed a look.
+    fn check(prior: Option<Account>, local: Local, expected: Option<(Option<&str>, Option<u32>)>) {
+        let did = Did::parse("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").expect("a DID");
+        let decided = decide(&did, prior.as_ref(), local, NOW);
+        let found = decided.map(|decided| {
+            assert_eq!(decided.account.local, local);
+            assert_eq!(decided.was, prior.as_ref().and_then(Account::home));
+            (decided.frame, decided.owed.map(|host| host.0))
+        });
+        let expected = expected.map(|(text, owed)| {
+            let frame = text.map(|text| match text {
+                "active" => Outgoing::account(&did, true, None, &datetime::format(NOW)),
+                status => Outgoing::account(&did, false, Some(status), &datetime::format(NOW)),
+            });
+            (frame, owed)
+        });
+        let bytes = |frame: &Outgoing| {
+            let mut out = Vec::new();
+            frame.write_with(Seq::new(1).expect("small"), &mut out);
+            out
+        };
+        let shown = |it: Option<(Option<Outgoing>, Option<u32>)>| {
+            it.map(|(frame, owed)| (frame.as_ref().map(bytes), owed))
+        };
+        assert_eq!(shown(found), shown(expected), "{prior:?}, {local:?}");
+    }
+
+    #[test]
+    fn a_decision_is_told_if_what_we_publish_changes() {
+        use Local::{None as Nothing, Suspended, Takendown, Throttled};
+        let active = |local| Some(account(local, true, None));
+        check(active(Nothing), Nothing, None);
+        check(active(Nothing), Takendown, Some((Some("takendown"), None)));
+        check(active(Nothing), Suspended, Some((Some("suspended"), None)));
+        check(active(Nothing), Throttled, Some((Some("throttled"), None)));
+        check(active(Takendown), Takendown, None);
+        check(active(Takendown), Suspended, Some((Some("suspended"), None)));
+        check(active(Takendown), Nothing, Some((Some("active"), Some(3))));
+        check(active(Throttled), Nothing, Some((Some("active"), Some(3))));
+        let gone = |local| Some(account(local, false, Some("deactivated")));
+        check(gone(Nothing), Throttled, Some((None, None)));
+        check(gone(Throttled), Nothing, Some((None, Some(3))));
+        check(gone(Nothing), Takendown, Some((Some("takendown"), None)));
+        check(gone(Takendown), Throttled, Some((Some("deactivated"), None)));
+        check(gone(Takendown), Nothing, Some((Some("deactivated"), Some(3))));
+        // What no host has spoken for.
+        check(None, Nothing, None);
+        check(None, Takendown, Some((Some("takendown"), None)));
+        let unheard = |local| Some(Account { host: HostId::NOBODY, ..account(local, true, None) });
+        check(unheard(Takendown), Nothing, Some((Some("active"), None)));
+    }
+}

@@ -1,0 +1,70 @@
+//! What a shard does about its accounts without an event: commands.
+
+use protocol::account::Local;
+use protocol::did::Did;
+use protocol::ids::Micros;
+
+use super::Shard;
+use crate::check;
+use crate::command::{Done, Order, Work};
+use crate::verdict::{Identity, Outcome};
+
+impl Shard {
+    /// Does what is asked; the answer leaves with the verdict that makes it true.
+    pub(crate) fn command(&mut self, order: Order, now: Micros) {
+        match order.work {
+            Work::Decide { did, local } => {
+                self.metrics.decided();
+                self.decide(&did, local, now);
+            }
+            Work::Learn(identities) => {
+                for identity in identities {
+                    self.metrics.pushed();
+                    self.learn(identity, now);
+                }
+            }
+        }
+        self.acknowledge(order.done);
+    }
+
+    /// Our own decision about an account. Its events that wait are judged by it.
+    fn decide(&mut self, did: &Did, local: Local, now: Micros) {
+        let prior = self.accounts.get(did);
+        let Some(decided) = check::decide(did, prior.as_ref(), local, now) else { return };
+        self.accounts.set(did, decided.account.clone(), self.marks + 1);
+        self.say(None, Outcome::Decided(decided.into()));
+    }
+
+    /// A document that was read elsewhere.
+    fn learn(&mut self, identity: Identity, now: Micros) {
+        let did = identity.did.clone();
+        let waiting = self.parked.hosts(&did);
+        let recall = || (self.recall.identity)(&did);
+        let is_news = match self.directory.replace(&identity) {
+            Some(is_news) => is_news,
+            // Not in memory, where it may stay: most of what is read elsewhere is of accounts that
+            // say nothing. The store's copy is the one to compare with.
+            None if waiting.is_empty() => {
+                recall().is_none_or(|held| held.fetched < identity.fetched)
+            }
+            None => {
+                self.directory.known(&did, recall, now);
+                self.directory.replace(&identity) == Some(true)
+            }
+        };
+        if !is_news {
+            return;
+        }
+        self.say(None, Outcome::Learnt(identity.into()));
+        for host in waiting {
+            self.resume(&did, host, now);
+        }
+    }
+
+    /// Answers with what comes last: everything before it is committed by then.
+    fn acknowledge(&mut self, done: Done) {
+        self.say(None, Outcome::Silence);
+        let verdict = self.verdicts.last_mut().expect("it was just said");
+        verdict.done = Some(done);
+    }
+}
