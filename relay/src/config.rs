@@ -12,6 +12,8 @@ use clap::{Args, ValueEnum};
 use protocol::host::{HostName, HostRules};
 use verifier::Lenience;
 
+use crate::fault::Fault;
+
 /// Settings of `mainstem serve`, in the order of the data's way.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
@@ -163,6 +165,16 @@ pub struct Serve {
     /// round; see docs/operations.md, "The clock".
     #[arg(long, env = "MAINSTEM_ACCEPT_CLOCK", value_parser = BoolishValueParser::new())]
     pub accept_clock: bool,
+
+    /// Fault to provoke, for tests.
+    #[arg(
+        long = "fault",
+        env = "MAINSTEM_FAULT",
+        value_name = "NAME=VALUE",
+        value_delimiter = ',',
+        hide = true
+    )]
+    pub faults: Vec<Fault>,
 }
 
 /// Settings of `mainstem demo`.
@@ -197,6 +209,14 @@ pub struct Demo {
         value_parser = clap::value_parser!(u32).range(1..=86_400)
     )]
     pub seconds: u32,
+}
+
+/// Settings of `mainstem check-frame`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckFrame {
+    /// A frame as its host sent it, such as one of DATA_DIR/panics.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Settings of `mainstem tail`.
@@ -430,6 +450,9 @@ mod tests {
         check(&["--plc-url", "ftp://x"], "--plc-url", "not an http");
         check(&["--listen", "here"], "--listen", "invalid socket address");
         check(&["--verifier-threads", "0"], "--verifier-threads", "not in 1..");
+        check(&["--fault", "check-panic=me"], "--fault", "DID");
+        check(&["--fault", "check-panic=did:web:a.example*x"], "--fault", "number of times");
+        check(&["--fault", "fire"], "--fault", "unknown fault");
         check(&["--frobnicate"], "--frobnicate", "unexpected argument");
     }
 

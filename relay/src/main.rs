@@ -38,5 +38,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             telemetry::start_quiet(LogFormat::Text);
             Ok(runtime.block_on(cli::tail::run(&config)))
         }
+        Command::CheckFrame(config) => {
+            telemetry::start_quiet(LogFormat::Text);
+            cli::check_frame::run(&config)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -28,7 +28,8 @@ use protocol::ticket::{Permit, Ticket};
 use testing::{Repo, START, Write};
 use verifier::check::{Case, Proof, begin, check};
 use verifier::{
-    Content, Event, Handles, Lenience, Options, Origin, Outcome, Recall, Timing, Verdict, identity,
+    Content, Event, Faults, Handles, Lenience, Options, Origin, Outcome, Recall, Timing, Verdict,
+    identity,
 };
 
 /// Records in the repo: seven layers of the tree, as in the live network's median.
@@ -115,6 +116,8 @@ fn through_the_pool(repo: &Repo, name: &HostName, frames: &[Bytes]) -> Duration 
         accounts_cached_max: 1000,
         identities_cached_max: 1000,
         timing: Timing::default(),
+        on_panic: Arc::new(|_| {}),
+        faults: Faults::default(),
     };
     let fetch = Fetch::new(|_| async { Err(FetchError::Timeout) });
     let left = Arc::new((Mutex::new(frames.len()), Condvar::new()));

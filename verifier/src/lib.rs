@@ -8,9 +8,11 @@
 
 mod command;
 mod event;
+mod faults;
 mod options;
 
 mod accounts;
+mod containment;
 mod intake;
 mod parked;
 mod pool;
@@ -25,7 +27,9 @@ mod testing;
 mod verdict;
 
 pub use command::{Command, Done, Stopped};
+pub use containment::{MESSAGE_CHARS_MAX, OnPanic, Panicked};
 pub use event::{Content, Event, Lenience, Origin};
+pub use faults::Faults;
 pub use options::{Clock, Handles, Options, Recall, RecallOf, Timing};
 pub use pool::{Handle, Out, start};
 pub use verdict::{Accepted, Decided, EXCERPT_BYTES_MAX, Gap, Identity, Mark, Outcome, Verdict};

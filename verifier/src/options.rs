@@ -9,6 +9,8 @@ use protocol::did::Did;
 use protocol::host::HostRules;
 use protocol::ids::Micros;
 
+use crate::containment::OnPanic;
+use crate::faults::Faults;
 use crate::verdict::Identity;
 
 /// The wall clock.
@@ -35,6 +37,10 @@ pub struct Options {
     pub identities_cached_max: usize,
     /// How long things take and keep.
     pub timing: Timing,
+    /// Where a panic of a check is told, with its frame.
+    pub on_panic: OnPanic,
+    /// Faults that tests provoke.
+    pub faults: Faults,
 }
 
 /// What becomes of the `handle` field of an `#identity`.
@@ -134,6 +140,7 @@ impl fmt::Debug for Options {
             .field("accounts_cached_max", &self.accounts_cached_max)
             .field("identities_cached_max", &self.identities_cached_max)
             .field("timing", &self.timing)
+            .field("faults", &self.faults)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use protocol::ids::Micros;
 use tokio::sync::oneshot;
 
 use crate::command::{Command, LEARN_MAX, Stopped, Work};
+use crate::containment::hush;
 use crate::event::Event;
 use crate::identity::Resolver;
 use crate::intake::{Batch, Held, Intake};
@@ -48,6 +49,7 @@ pub fn start(
 ) -> Handle {
     assert!(options.threads > 0, "somebody must work");
     assert_eq!(settled.len(), options.threads, "one settled mark for each shard");
+    hush();
     let metrics = Metrics::register();
     let (queued, orders) = (metrics.queued(), metrics.orders());
     let recall = Arc::new(recall);

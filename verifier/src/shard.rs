@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -16,10 +15,10 @@ use protocol::ids::{HostId, Micros};
 use protocol::reject::Reject;
 use protocol::ticket::Ticket;
 use protocol::tid::Tid;
-use tracing::error;
 
 use crate::accounts::Accounts;
 use crate::check::{self, Case, Claim, Known, Need, Proof, Ruling, Status};
+use crate::containment::Containment;
 use crate::event::{Content, Event, Lenience, Origin};
 use crate::identity::{Answer, Directory, Found, Lookup, Progress, Snapshot};
 use crate::metrics::{Fill, Metrics};
@@ -33,6 +32,7 @@ pub(crate) struct Shard {
     handles: Handles,
     timing: Timing,
     recall: Arc<Recall>,
+    checks: Containment,
     accounts: Accounts,
     directory: Directory,
     parked: Parked,
@@ -77,6 +77,7 @@ impl Shard {
             accounts: Accounts::new(accounts_max, Arc::clone(&recall), settled, index),
             directory: Directory::new(identities_max, options.timing.clone()),
             recall,
+            checks: Containment::new(Arc::clone(&options.on_panic), &options.faults),
             parked: Parked::new(share),
             metrics,
             marks: 0,
@@ -236,7 +237,7 @@ impl Shard {
     ) -> Result<Claim, Reject> {
         let synced = self.synced(did, now);
         let case = self.case(seen, did, prior, synced, now);
-        contain(|| check::begin(&case)).unwrap_or(Err(Reject::VerifierPanic))
+        self.checks.begin(&case)
     }
 
     /// Judges who speaks, with what is known by now; asks for what is not.
@@ -269,9 +270,7 @@ impl Shard {
                 missing,
                 status: status.as_ref(),
             };
-            let ruling = contain(|| waiting.claim.settle(&case, &known))
-                .unwrap_or(Ruling::Reject(Reject::VerifierPanic));
-            let need = match ruling {
+            let need = match self.checks.settle(&waiting.claim, &case, &known) {
                 Ruling::Accept(accepted) => return Poll::Done(Ok(accepted)),
                 Ruling::Reject(reject) => {
                     if late && reject == Reject::IdentityUnresolved {
@@ -355,9 +354,6 @@ impl Shard {
         frame: &Bytes,
     ) {
         self.metrics.dropped(reject);
-        if reject == Reject::VerifierPanic {
-            error!(%did, host = %origin.name(), "a check panicked");
-        }
         // A repeat is nobody's offence: there is nothing to look at later.
         let excerpt = if reject == Reject::AlreadyApplied { &[][..] } else { &frame[..] };
         self.reject(ticket, origin, reject, Some(did), excerpt);
@@ -456,12 +452,6 @@ impl Shard {
         let look = if now < crowded { crowded } else { now.plus(LOOK_INTERVAL) };
         look.min(self.deadline(waiting)).max(now.plus(LOOK_INTERVAL_MIN))
     }
-}
-
-/// Runs a check. A panic in one is our bug; it must not end the shard, whose other accounts are
-/// well (architecture.md section 2). Checks are pure: there is no state that it could leave broken.
-fn contain<T>(check: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(check)).ok()
 }
 
 /// How often a waiting event older than `crowded_deadline` is looked at.

@@ -16,7 +16,8 @@ use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
 use protocol::ticket::{Permit, Ticket};
 use verifier::{
-    Content, Event, Handle, Handles, Lenience, Options, Origin, Outcome, Recall, Timing, Verdict,
+    Content, Event, Faults, Handle, Handles, Lenience, Options, Origin, Outcome, Recall, Timing,
+    Verdict,
 };
 
 /// Ten minutes after the captures were made.
@@ -70,6 +71,8 @@ impl World {
                 retries: [Duration::from_millis(1); 3],
                 ..Timing::default()
             },
+            on_panic: Arc::new(|panicked| panic!("{panicked:?}")),
+            faults: Faults::default(),
         };
         let said: Arc<(Mutex<Vec<Verdict>>, Condvar)> = Arc::default();
         let out = {

@@ -1,5 +1,6 @@
 //! The command line: a contract that scripts outside rely on.
 
+pub mod check_frame;
 pub mod demo;
 pub mod serve;
 pub mod tail;
@@ -25,4 +26,6 @@ pub enum Command {
     /// Print a relay's or host's events as JSON lines; check their order and look for gaps.
     #[command(after_help = tail::EXIT_CODES)]
     Tail(crate::config::Tail),
+    /// Say what the checks of the relay say of one frame, as far as they need no look-up.
+    CheckFrame(crate::config::CheckFrame),
 }

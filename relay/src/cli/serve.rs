@@ -24,6 +24,9 @@ pub async fn run(config: &Serve) -> anyhow::Result<()> {
         hosts = relay.hosts_at_start,
         "ready"
     );
+    if !config.faults.is_empty() {
+        tracing::warn!(faults = ?config.faults, "faults are provoked on purpose");
+    }
     let failed = relay.storage.failed();
     tokio::select! {
         signal = signals.asked() => tracing::info!(signal, "stopping"),

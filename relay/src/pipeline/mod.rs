@@ -24,7 +24,7 @@ use crate::api::{self, Api};
 use crate::config::{self, Serve};
 use crate::fanout::{self, Fanout};
 use crate::outreach;
-use crate::{metrics, server};
+use crate::{fault, metrics, panics, server};
 
 /// A running relay.
 pub struct Relay {
@@ -40,6 +40,7 @@ pub struct Relay {
     pub hosts_at_start: usize,
     crawler: crawler::Handle,
     verifier: verifier::Handle,
+    panics: std::thread::JoinHandle<()>,
     reports: JoinHandle<()>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -88,8 +89,9 @@ impl Relay {
         })?;
         let fetch = outreach::fetcher(Arc::clone(&dialer), &config.user_agent())?;
         let (log, now) = (storage.clone(), Arc::clone(&clock));
+        let (on_panic, panics) = panics::start(&config.data_dir)?;
         let verifier = verifier::start(
-            verifier_options(config, Arc::clone(&clock)),
+            verifier_options(config, Arc::clone(&clock), on_panic),
             fetch.clone(),
             tokio::runtime::Handle::current(),
             recall::recall(&storage),
@@ -144,6 +146,7 @@ impl Relay {
             hosts_at_start,
             crawler,
             verifier,
+            panics,
             reports,
             stop,
             serving,
@@ -155,10 +158,14 @@ impl Relay {
     /// Stops in the order of the data's way: stop reading; check what was read; commit it; let
     /// consumers have it; close.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let Self { storage, crawler, verifier, reports, stop, serving, consumers, admin, .. } =
-            self;
+        let Self { storage, crawler, verifier, panics, reports, .. } = self;
+        let Self { stop, serving, consumers, admin, .. } = self;
         crawler.stop().await;
         tokio::task::spawn_blocking(move || verifier.stop()).await.context("stop the verifier")?;
+        let kept = tokio::task::spawn_blocking(move || panics.join()).await;
+        if !matches!(kept, Ok(Ok(()))) {
+            tracing::warn!("the keeper of frames did not end in order");
+        }
         reports.abort();
         // The log stays readable: what was committed at last still goes out.
         tokio::task::spawn_blocking(move || storage.stop()).await.context("stop the store")??;
@@ -236,7 +243,11 @@ fn storage_options(config: &Serve, clock: Clock) -> storage::Options {
     }
 }
 
-fn verifier_options(config: &Serve, clock: Clock) -> verifier::Options {
+fn verifier_options(
+    config: &Serve,
+    clock: Clock,
+    on_panic: verifier::OnPanic,
+) -> verifier::Options {
     verifier::Options {
         threads: config.verifier_threads(),
         clock,
@@ -250,6 +261,8 @@ fn verifier_options(config: &Serve, clock: Clock) -> verifier::Options {
         accounts_cached_max: ACCOUNTS_CACHED_MAX,
         identities_cached_max: IDENTITIES_CACHED_MAX,
         timing: verifier::Timing::default(),
+        on_panic,
+        faults: fault::of_verifier(&config.faults),
     }
 }
 

@@ -89,12 +89,18 @@ impl Relay {
     }
 
     /// SIGTERM, and how the process ended.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
+        self.terminate_with_log().0
+    }
+
+    /// SIGTERM, how the process ended, and all of its log that nobody has read yet.
+    pub fn terminate_with_log(mut self) -> (ExitStatus, Vec<String>) {
         let pid = self.child.id().to_string();
         // The shell's own: a bare Debian has no program of this name.
         let kill = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
         assert!(kill.unwrap().success());
-        self.child.wait().unwrap()
+        let status = self.child.wait().unwrap();
+        (status, self.log.iter().collect())
     }
 
     /// The process's number.

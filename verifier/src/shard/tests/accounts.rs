@@ -272,10 +272,21 @@ fn drops_of_known_accounts_leave_their_gap_on_the_account() {
 
 #[test]
 fn a_panic_costs_one_event() {
-    assert_eq!(contain(|| 1), Some(1));
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let contained = contain(|| panic!("in a check"));
-    std::panic::set_hook(hook);
-    assert_eq!(contained, None::<()>);
+    hush();
+    let mut poisoned = Repo::new(1, Curve::K256);
+    let mut other = Repo::new(2, Curve::K256);
+    let faults = Faults { check_panic: Some((poisoned.did.clone(), 1)) };
+    let mut bench = Bench::with_faults(faults);
+    let frame = poisoned.commit(&[]).frame(1);
+    bench.send(1, COMMIT, &poisoned.did, frame.clone());
+    assert_eq!(bench.said(), [no(1, 1, Reject::VerifierPanic)]);
+    bench.introduce(&mut other, 1);
+    bench.introduce(&mut poisoned, 1);
+
+    let panics = bench.panics.lock().unwrap();
+    let [panicked] = &panics[..] else { panic!("{panics:?}") };
+    assert_eq!((&panicked.did, &panicked.frame), (&poisoned.did, &frame), "the whole frame");
+    assert_eq!((panicked.host, panicked.seq.get(), panicked.kind), (HostId(1), 1, COMMIT));
+    assert_eq!(panicked.message, "provoked on purpose");
+    assert!(panicked.place.contains("faults.rs:"), "{}", panicked.place);
 }

@@ -20,6 +20,8 @@ use protocol::keys::Curve;
 use protocol::ticket::{Budget, Permit};
 
 use super::*;
+use crate::containment::{OnPanic, Panicked, hush};
+use crate::faults::Faults;
 use crate::identity::parse_document;
 use crate::testing::{Repo, START, Write, account_frame, identity_frame};
 use crate::verdict::Identity;
@@ -32,6 +34,7 @@ struct Bench {
     seqs: HashMap<u32, u64>,
     stored: Arc<Mutex<HashMap<Did, Account>>>,
     settled: Arc<[AtomicU64]>,
+    panics: Arc<Mutex<Vec<Panicked>>>,
     learnt: usize,
 }
 
@@ -51,6 +54,10 @@ const ACCOUNT: HostKind = HostKind::Event(Kind::Account);
 
 impl Bench {
     fn new() -> Self {
+        Self::with_faults(Faults::default())
+    }
+
+    fn with_faults(faults: Faults) -> Self {
         let stored: Arc<Mutex<HashMap<Did, Account>>> = Arc::default();
         let recall = Recall {
             account: {
@@ -60,6 +67,11 @@ impl Bench {
             identity: Box::new(|_| None),
         };
         let settled: Arc<[AtomicU64]> = Arc::new([AtomicU64::new(0)]);
+        let panics: Arc<Mutex<Vec<Panicked>>> = Arc::default();
+        let on_panic: OnPanic = {
+            let panics = Arc::clone(&panics);
+            Arc::new(move |panicked| panics.lock().unwrap().push(panicked))
+        };
         let options = Options {
             threads: 1,
             clock: Arc::new(|| unreachable!("the test is the clock")),
@@ -70,6 +82,8 @@ impl Bench {
             accounts_cached_max: 4,
             identities_cached_max: 100,
             timing: Timing::default(),
+            on_panic,
+            faults,
         };
         let shard = Shard::new(
             0,
@@ -80,7 +94,7 @@ impl Bench {
             Metrics::register(),
         );
         let (origins, seqs) = (HashMap::new(), HashMap::new());
-        Self { shard, now: START, origins, seqs, stored, settled, learnt: 0 }
+        Self { shard, now: START, origins, seqs, stored, settled, panics, learnt: 0 }
     }
 
     fn origin(&mut self, host: u32) -> Arc<Origin> {
