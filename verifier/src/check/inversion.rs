@@ -31,7 +31,7 @@ pub(super) fn prove(
     data: &Cid,
 ) -> Result<Proven, Reject> {
     if fold.changes.is_empty() {
-        return unchanged(frame, blocks, data);
+        return unchanged(proof, frame, blocks, data);
     }
     let proven = match frame.prev_data {
         Some(prev_data) if fold.has_every_prev => whole(&prev_data, fold, blocks, data),
@@ -50,16 +50,23 @@ pub(super) fn empty_tree() -> &'static Cid {
 }
 
 /// A commit without ops (the real PDS makes one of `applyWrites` without writes) need not send the
-/// tree, since it says that nothing changed.
-fn unchanged(frame: &CommitFrame<'_>, blocks: &Blocks<'_>, data: &Cid) -> Result<Proven, Reject> {
+/// tree, since it says that nothing changed. One from before Sync 1.1 cannot say so.
+fn unchanged(
+    proof: Proof,
+    frame: &CommitFrame<'_>,
+    blocks: &Blocks<'_>,
+    data: &Cid,
+) -> Result<Proven, Reject> {
     match PartialTree::read(blocks, data) {
         Ok(_) | Err(MstError::Missing) => {}
         Err(error) => return Err(reject(error)),
     }
-    if frame.prev_data.as_ref().unwrap_or_else(|| empty_tree()) != data {
-        return Err(Reject::InversionMismatch);
+    match frame.prev_data {
+        Some(prev_data) if prev_data == *data => Ok(Proven::Whole),
+        None if data == empty_tree() => Ok(Proven::First),
+        None if proof != Proof::Owed => Ok(Proven::TreeOnly),
+        _ => Err(Reject::InversionMismatch),
     }
-    Ok(if frame.prev_data.is_some() { Proven::Whole } else { Proven::First })
 }
 
 /// Sync 1.1: "start with the new tree, invert every operation, and compare the root with

@@ -119,6 +119,10 @@ fn a_commit_without_ops_changes_nothing() {
     assert_eq!(world.commit(&commit).map(drop), Ok(()));
     commit.prev_data = None;
     assert_eq!(world.commit(&commit).map(drop), Err(Reject::InversionMismatch));
+    // A host from before Sync 1.1 sends it like this (the real PDS 0.4.95 does).
+    world.proof = Proof::NotYet;
+    let accepted = world.commit(&commit).unwrap();
+    assert_eq!((accepted.chain_break, accepted.closes_ratchet), (false, false));
     commit.prev_data = Some(commit.commit);
     assert_eq!(world.commit(&commit).map(drop), Err(Reject::InversionMismatch));
 }
