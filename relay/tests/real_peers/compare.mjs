@@ -9,17 +9,20 @@ const REPEAT_MS = 60_000
 // Compares `hosts` (a Map from host to its frames) with `relayed` (the relay's frames).
 //
 // Every event of every host must be there once, its content unchanged, the events of one account
-// in the order in which its host sent them, under a seq that rises; except those that `mustDrop`
-// (a function of host and frame) names: they must not be there. `mayHide` (a function of a frame)
-// names those that a replay may leave out. Answers `faults`, and `dropped`, the frames that were
-// left out and rightly so.
-export function compare(hosts, relayed, { mustDrop, mayHide = () => false }) {
+// in the order in which its host sent them, under a seq that rises; except those for which `drops`
+// (a function of host and frame) has a name: they must not be there. `mayHide` (a function of a
+// frame) tells those that a replay may leave out, `own` (the same) those that the relay says of
+// itself, `becomes` (the same) is the content of what goes out for an event, and `becomesOurs` (the
+// same) tells those for which the relay says something of its own instead. Answers `faults`, and
+// `dropped`: the frames that were left out and rightly so, each with the name of its drop.
+export function compare(hosts, relayed, rules) {
+  const { mayHide = () => false, own = () => false } = rules
   const faults = []
-  const sent = entries(hosts, mustDrop)
+  const sent = entries(hosts, rules)
   const byContent = new Map()
   for (const entry of sent) {
-    const same = byContent.get(entry.frame.content) ?? []
-    byContent.set(entry.frame.content, [...same, entry])
+    const same = byContent.get(entry.content) ?? []
+    byContent.set(entry.content, [...same, entry])
   }
   let last = 0
   const reached = new Map()
@@ -28,12 +31,15 @@ export function compare(hosts, relayed, { mustDrop, mayHide = () => false }) {
     last = frame.seq
     const same = byContent.get(frame.content)
     const entry = same?.find(({ relayed }) => !relayed)
+    if (!entry && own(frame)) continue
     if (!entry) {
       faults.push(`${same ? 'sent twice' : 'sent by no host'}: ${tell(frame)}`)
       continue
     }
     entry.relayed = true
-    if (entry.fate === 'drop') faults.push(`must not pass: ${entry.host} ${tell(entry.frame)}`)
+    if (entry.fate === 'drop') {
+      faults.push(`must drop as ${entry.reason}: ${entry.host} ${tell(entry.frame)}`)
+    }
     const place = `${entry.host} ${frame.did}`
     if (entry.index < (reached.get(place) ?? -1)) faults.push(`out of order: ${tell(frame)}`)
     reached.set(place, entry.index)
@@ -45,19 +51,25 @@ export function compare(hosts, relayed, { mustDrop, mayHide = () => false }) {
 }
 
 // What the hosts sent, each frame with its fate: pass, drop, or either.
-function entries(hosts, mustDrop) {
+function entries(hosts, rules) {
+  const { drops, becomes = ({ content }) => content, becomesOurs = () => false } = rules
   const all = []
   for (const [host, frames] of hosts) {
     const syncs = new Map()
     for (const [index, frame] of frames.entries()) {
-      let fate = mustDrop(host, frame) ? 'drop' : 'pass'
+      if (becomesOurs(frame)) continue
+      let reason = drops(host, frame)
+      let fate = reason ? 'drop' : 'pass'
       if (frame.kind === '#sync') {
         const before = syncs.get(frame.did)
         const repeats = before !== undefined && frame.time - before.time < REPEAT_MS
-        if (fate === 'pass' && repeats) fate = 'either'
+        if (!reason && repeats) {
+          fate = 'either'
+          reason = 'sync_repeated'
+        }
         syncs.set(frame.did, frame)
       }
-      all.push({ host, index, frame, fate, relayed: false })
+      all.push({ host, index, frame, content: becomes(frame), fate, reason, relayed: false })
     }
   }
   return all

@@ -1,4 +1,5 @@
-// The reference consumer, @atproto/sync, which verifies what it gets: node consumer_sync.mjs BASE
+// The reference consumer, @atproto/sync, which verifies what it gets:
+// node consumer_sync.mjs BASE DIRECTORY
 //
 // One JSON line per event, or per error with the key `error`. It reconnects by itself, from the
 // last event it was given.
@@ -10,7 +11,7 @@ let cursor = 0
 const say = (line) => console.log(JSON.stringify(line))
 
 const idResolver = new IdResolver({
-  plcUrl: 'http://localhost:2582',
+  plcUrl: process.argv[3],
   didCache: new MemoryCache(),
   // The default refuses plain http and private addresses.
   fetch: globalThis.fetch,

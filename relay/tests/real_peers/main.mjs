@@ -3,12 +3,14 @@
 // node main.mjs BINARY PYTHON, in a folder with tls/ and data/, inside the namespaces that `run`
 // makes. Prints a line per check, "ok - …" or "not ok - …", with what was wrong below it.
 
+import { agrees, check, endsWithTheStory, eventually, tell } from './checks.mjs'
 import { compare, selfTest } from './compare.mjs'
-import { Consumer, Relay, answers, start, until } from './processes.mjs'
+import { Comparison } from './comparison.mjs'
+import { Consumer, Relay, allConsumers, answers, start, until } from './processes.mjs'
 import { lie, terminateTls } from './proxies.mjs'
 import { Recorder } from './recorder.mjs'
 import { Writer, everyKind, migrate } from './scenario.mjs'
-import { answersLikeTheHosts, consumerAgrees, countsDrops, tailAgrees } from './views.mjs'
+import { answersLikeTheHosts, countsDrops, tailAgrees } from './views.mjs'
 
 const [binary, python] = process.argv.slice(2)
 const DIRECTORY = 'http://localhost:2582'
@@ -17,37 +19,17 @@ const TLS = { name: 'pds1.test', base: 'https://pds1.test', domain: 'pds1.test' 
 const RELAY = '127.0.0.1:2470'
 const METRICS = '127.0.0.1:2471'
 const LIAR_PORT = 2490
+const TRUST = ['--ca-file', 'tls/ca.pem']
 const ROTATION_KEY = 'aa'.repeat(31) + '01'
 
-const children = []
-let failures = 0
-
-// One line per check. `body` answers what is wrong, a list of sentences, or throws.
-async function check(name, body) {
-  let faults
-  try {
-    faults = await body()
-  } catch (error) {
-    faults = [error.stack]
-  }
-  console.log(`${faults.length ? 'not ok' : 'ok'} - ${name}`)
-  for (const fault of faults.slice(0, FAULTS_SHOWN)) console.log(`    ${fault}`)
-  if (faults.length > FAULTS_SHOWN) console.log(`    and ${faults.length - FAULTS_SHOWN} more`)
-  if (faults.length) failures += 1
-}
-
-const FAULTS_SHOWN = 20
-const HOPELESS_MS = 5_000
-const SETTLING_MS = 20_000
-
 function peer(script, ...args) {
-  const child = start(process.execPath, [script, ...args], `${script}.log`, { ROTATION_KEY })
-  children.push(child)
+  const environment = { ROTATION_KEY }
+  endsWithTheStory(start(process.execPath, [script, ...args], `${script}.log`, environment))
 }
 
 async function startHosts() {
   peer('directory.mjs', '2582')
-  peer('pds.mjs', '2583', 'data/plain', 'localhost', `http://${RELAY}`)
+  peer('pds.mjs', '2583', 'data/plain', PLAIN.name, `http://${RELAY}`)
   peer('pds.mjs', '2584', 'data/tls', TLS.name, '')
   await terminateTls('tls', '127.0.1.1', 443, 2584)
   await until('the directory is up', () => answers(`${DIRECTORY}/_health`))
@@ -56,79 +38,42 @@ async function startHosts() {
   }
 }
 
-// What the relay has to be compared with, and what compares.
-class Comparison {
-  constructor(hosts, relayed) {
-    Object.assign(this, { hosts, relayed, moved: undefined, at: 0 })
-  }
-
-  get sent() {
-    return new Map(this.hosts.map(({ name, frames }) => [name, frames]))
-  }
-
-  // What must not pass: of a moved account, what its old place says after the move, and the
-  // `#sync` with which the new place starts, for it shows a commit of the old one.
-  rules = {
-    mustDrop: (host, { did, kind, seq }) => did === this.moved &&
-      ((host === TLS.name && kind === '#sync') || (host === PLAIN.name && seq > this.at)),
-  }
-
-  result() {
-    return compare(this.sent, this.relayed.frames, this.rules)
-  }
-
-  get missing() {
-    return this.result().faults.some((fault) => fault.startsWith('missing'))
-  }
-
-  // Waits until nothing that should pass is missing, and a while longer for what should not come.
-  async settled() {
-    let count = -1
-    const quiet = () => {
-      const before = count
-      count = this.hosts.reduce((sum, { frames }) => sum + frames.length, 0)
-      return count === before
-    }
-    // A PDS looks for events to send at least once a second.
-    await new Promise((resolve) => setTimeout(resolve, 1_200))
-    const through = () => quiet() && !this.missing
-    await until('everything went all the way', through, this.patience).catch(() => {
-      // What is missing once stays missing: the rest of the run need not wait for it as long.
-      this.patience = HOPELESS_MS
-    })
-  }
-
-  faults() {
-    const { faults } = this.result()
-    return [...faults, ...[...this.hosts, this.relayed].flatMap(({ problems }) => problems)]
-  }
+// What must not pass: of a moved account, what its old place says after the move, and the `#sync`
+// with which the new place starts, for it shows a commit of the old one.
+const move = { did: undefined, at: 0 }
+const rules = {
+  drops(host, { did, kind, seq }) {
+    if (did !== move.did) return undefined
+    if (host === TLS.name && kind === '#sync') return 'commit_rev_mismatch'
+    return host === PLAIN.name && seq > move.at ? 'wrong_host' : undefined
+  },
 }
+
+// What the old place says of a moved account waits for a document; by the time that is there, the
+// new place may have written.
+const LATE_NAMES = { rev_not_newer: 'wrong_host' }
 
 async function story() {
   await startHosts()
   const hosts = [PLAIN, TLS].map(
     ({ name, base }) => new Recorder(name, base.replace('http', 'ws'), 0))
-  const relay = new Relay(binary, 'data/relay', RELAY, METRICS)
-  children.push({ kill: (signal) => relay.child?.kill(signal) })
+  const relay = new Relay({
+    binary, data: 'data/relay', listen: RELAY, metrics: METRICS, directory: DIRECTORY,
+  })
+  endsWithTheStory(relay)
 
   // The plain one is not told to the relay: it announces itself with its first event.
-  await relay.start(['--backfill', '--host', TLS.name])
+  await relay.start([...TRUST, '--backfill', '--host', TLS.name])
   const relayed = new Recorder('relay', `ws://${RELAY}`, 0)
-  const comparison = new Comparison(hosts, relayed)
-  const consumers = [
-    new Consumer('@atproto/sync', process.execPath, ['consumer_sync.mjs', `ws://${RELAY}`],
-      'consumer_sync.log'),
-    new Consumer('PyPI atproto', python, ['consumer_python.py', `ws://${RELAY}`],
-      'consumer_python.log'),
-  ]
-  children.push(...consumers.map((consumer) => ({ kill: () => consumer.stop() })))
+  const comparison = new Comparison(hosts, relayed, rules)
+  const consumers = allConsumers(`ws://${RELAY}`, DIRECTORY, python).map(endsWithTheStory)
 
   const accounts = await everyKindAtBoth(comparison, consumers[0])
   await comparison.settled()
   await check('every event that should pass passed, once, in order, unchanged', () =>
     comparison.faults())
   await eventually('every drop is counted under its name, and nothing else is', () =>
-    countsDrops(METRICS, comparison))
+    countsDrops(METRICS, comparison, LATE_NAMES))
   await check('a PDS that announces itself is followed from its first event', () => {
     const followed = relayed.frames.some(({ content }) => content === hosts[0].frames[0].content)
     return followed ? [] : [`the first event of ${PLAIN.name} is not there`]
@@ -157,8 +102,8 @@ async function everyKindAtBoth(comparison, verifier) {
       hosts[1].frames.find((frame) => frame.did === did && frame.kind === '#account')
     await until('the relay says that the account is active at its new place', () =>
       relayed.frames.some(({ content }) => content === welcome()?.content))
-    comparison.moved = did
-    comparison.at = hosts[0].frames.findLast((frame) => frame.did === did).seq
+    move.did = did
+    move.at = hosts[0].frames.findLast((frame) => frame.did === did).seq
   }
   const handles = ['mover.test', `mover.${TLS.name}`]
   const [plain, tls, moved] = await Promise.all([
@@ -178,7 +123,7 @@ async function interrupted(comparison, relay, accounts, how, signal, end) {
   const ended = await relay.stop(signal)
   const behind = writer.count
   await pass(behind + 40)
-  await relay.start(['--host', PLAIN.base, '--host', TLS.name])
+  await relay.start([...TRUST, '--host', PLAIN.base, '--host', TLS.name])
   await pass(behind + 80)
   await writer.stop()
   await comparison.settled()
@@ -192,29 +137,6 @@ async function interrupted(comparison, relay, accounts, how, signal, end) {
       return code === 1001 ? [] : [`closed with ${code}`]
     })
   }
-}
-
-// A check of something that may take a while to become true: a drop may wait for a document, and
-// with it the host's cursor.
-async function eventually(name, body) {
-  let faults
-  const fine = async () => {
-    faults = await body()
-    return faults.length === 0
-  }
-  await check(name, async () => {
-    await until(name, fine, SETTLING_MS).catch(() => {})
-    return faults
-  })
-}
-
-async function agrees(consumer, relayed, what) {
-  await check(`${consumer.name} saw ${what}, in order, without an error`, async () => {
-    const judged = () =>
-      consumer.errors.length > 0 || consumerAgrees(consumer, relayed).length === 0
-    await until(`${consumer.name} caught up`, judged).catch(() => {})
-    return consumerAgrees(consumer, relayed)
-  })
 }
 
 // The whole log, read again from its start.
@@ -245,19 +167,14 @@ async function selfTests(comparison) {
   }
   await check('the verifying consumer notices a relay that lies', async () => {
     await lie(LIAR_PORT, `ws://${RELAY}`)
-    const args = ['consumer_sync.mjs', `ws://localhost:${LIAR_PORT}`]
-    const consumer = new Consumer('lied to', process.execPath, args, 'consumer_lied_to.log')
-    children.push({ kill: () => consumer.stop() })
+    const args = ['consumer_sync.mjs', `ws://localhost:${LIAR_PORT}`, DIRECTORY]
+    const consumer = endsWithTheStory(new Consumer({
+      name: 'lied to', command: process.execPath, args, log: 'consumer_lied_to.log',
+    }))
     await until('it complains', () => consumer.errors.length > 0)
     const [error] = consumer.errors
     return /signature|Not a valid CID/.test(error) ? [] : [`it says: ${error}`]
   })
 }
 
-try {
-  await story()
-} catch (error) {
-  await check('the run came to its end', () => [error.stack])
-}
-for (const child of children) child.kill('SIGKILL')
-process.exit(failures ? 1 : 0)
+await tell(story)

@@ -1,8 +1,8 @@
 // The real PDS: node pds.mjs PORT DATA NAME CRAWLERS
 //
-// NAME `localhost` makes a plain one, http://localhost:PORT; any other name makes one as in
-// production, https://NAME, for a TLS proxy in front of it. CRAWLERS (URLs by comma, or none) are
-// the relays to which it announces itself.
+// NAME `localhost:PUBLIC` makes a plain one, http://localhost:PUBLIC; any other name makes one as
+// in production, https://NAME. Where that is not PORT, a proxy is in front of it. CRAWLERS (URLs by
+// comma, or none) are the relays to which it announces itself.
 
 import { mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -13,13 +13,13 @@ const { PDS, envToCfg, envToSecrets, readEnv } = await import('@atproto/pds')
 
 const [portText, data, name, crawlers] = process.argv.slice(2)
 const port = Number(portText)
-const plain = name === 'localhost'
+const plain = name.startsWith('localhost:')
 mkdirSync(path.join(data, 'blobs'), { recursive: true })
 
 const environment = {
   ...readEnv(),
   port,
-  hostname: name,
+  hostname: plain ? 'localhost' : name,
   dataDirectory: data,
   blobstoreDiskLocation: path.join(data, 'blobs'),
   blobstoreDiskTmpLocation: path.join(data, 'blobs-tmp'),
@@ -39,8 +39,9 @@ const environment = {
   plcRotationKeyK256PrivateKeyHex: process.env.ROTATION_KEY,
 }
 const config = envToCfg(environment)
-// What it says of itself to relays: left alone, a plain one would leave out its port.
-if (plain) config.service.hostname = `localhost:${port}`
+// What it says of itself to relays and in documents: left alone, a plain one would leave out its
+// port in the one, and name its own in the other.
+if (plain) Object.assign(config.service, { hostname: name, publicUrl: `http://${name}` })
 
 const pds = await PDS.create(config, envToSecrets(environment))
 await pds.start()

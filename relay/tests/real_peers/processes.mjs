@@ -34,17 +34,17 @@ export function start(command, args, log, environment = {}) {
 
 // The relay under test. It keeps its data from one start to the next.
 export class Relay {
-  constructor(binary, data, listen, metrics) {
-    Object.assign(this, { binary, data, listen, metrics, base: `http://${listen}` })
+  constructor({ binary, data, listen, metrics, directory }) {
+    Object.assign(this, { binary, data, listen, metrics, directory, base: `http://${listen}` })
   }
 
   async start(flags) {
     const args = [
       'serve', '--data-dir', this.data, '--listen', this.listen,
-      '--metrics-listen', this.metrics, '--plc-url', 'http://localhost:2582',
-      '--allow-insecure-hosts', '--ca-file', 'tls/ca.pem', ...flags,
+      '--metrics-listen', this.metrics, '--plc-url', this.directory,
+      '--allow-insecure-hosts', '--handles', 'pass', ...flags,
     ]
-    this.child = start(this.binary, args, 'relay.log')
+    this.child = start(this.binary, args, `relay-${this.listen}.log`)
     this.ended = new Promise((resolve) => {
       this.child.on('exit', (code, signal) => resolve(signal ?? code))
       this.child.on('error', (error) => resolve(error.message))
@@ -52,22 +52,27 @@ export class Relay {
     let end
     this.ended.then((value) => { end = value })
     await until('the relay is ready', async () => {
-      if (end !== undefined) throw new Error(`the relay ended with ${end}: see relay.log`)
+      if (end !== undefined) throw new Error(`the relay ended with ${end}: see its log`)
       return answers(`${this.base}/_health`)
     })
   }
 
   // Answers the exit code, or the name of the signal that ended it.
   stop(signal) {
-    this.child.kill(signal)
+    this.kill(signal)
     return this.ended
+  }
+
+  kill(signal) {
+    this.child?.kill(signal)
   }
 }
 
-// A real consumer in a process of its own, which prints a JSON line per event.
+// A real consumer in a process of its own, which prints a JSON line per event. `shows` is what a
+// line stands for: see `views.mjs`.
 export class Consumer {
-  constructor(name, command, args, log) {
-    Object.assign(this, { name, events: [], errors: [] })
+  constructor({ name, shows, command, args, log }) {
+    Object.assign(this, { name, shows, events: [], errors: [] })
     this.child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.child.stderr.pipe(createWriteStream(log))
     createInterface({ input: this.child.stdout }).on('line', (text) => {
@@ -82,8 +87,24 @@ export class Consumer {
     return this.events.at(-1)?.seq ?? 0
   }
 
-  stop() {
+  kill() {
     this.stopped = true
     this.child.kill()
   }
+}
+
+// Every real consumer there is, following `base`; `directory` is for the one that verifies.
+export function allConsumers(base, directory, python) {
+  const node = (name, shows, script, ...more) => new Consumer({
+    name, shows, command: process.execPath, args: [script, base, ...more], log: `${script}.log`,
+  })
+  return [
+    node('@atproto/sync', 'ops', 'consumer_sync.mjs', directory),
+    node('@atcute/firehose', 'frames', 'consumer_atcute.mjs'),
+    node('@skyware/firehose', 'records', 'consumer_skyware.mjs'),
+    new Consumer({
+      name: 'PyPI atproto', shows: 'frames', command: python, args: ['consumer_python.py', base],
+      log: 'consumer_python.py.log',
+    }),
+  ]
 }

@@ -13,12 +13,13 @@ const REDIAL_MS = 100
 
 // Follows `base` from `cursor` until stopped, over every loss of the connection.
 //
-// `frames` are the events in the order in which they came, `problems` is what no firehose should
-// do, `closes` are the codes with which the other side ended connections. Who said what when goes
-// to frames.jsonl, too.
+// `frames` are the events in the order in which they came (`bySeq`: by their numbers), `problems`
+// is what no firehose should do, `closes` are the codes with which the other side ended
+// connections. Who said what when goes to frames.jsonl, too.
 export class Recorder {
   constructor(name, base, cursor) {
     Object.assign(this, { name, base, cursor, frames: [], problems: [], closes: [] })
+    this.bySeq = new Map()
     this.dial()
   }
 
@@ -53,25 +54,30 @@ export class Recorder {
     if (!frame.canonical) this.problems.push(`${this.name}: ${tell(frame)} is not canonical`)
     this.cursor = frame.seq
     this.frames.push(frame)
+    this.bySeq.set(frame.seq, frame)
     const { seq, kind, did, rev, status } = frame
     const line = { at: new Date(), from: this.name, seq, kind, did, rev, status }
     appendFileSync('frames.jsonl', JSON.stringify(line) + '\n')
   }
 }
 
+// Header and body of a frame.
+export function unpack(raw) {
+  const [header, rest] = decodeFirst(raw, decodeOptions)
+  return [header, decode(rest)]
+}
+
 // A frame taken apart. `content` stands for everything in it but `seq`.
 export function parse(raw) {
-  const [header, rest] = decodeFirst(raw, decodeOptions)
-  const body = decode(rest)
+  const [header, body] = unpack(raw)
   const again = Buffer.concat([encode(header), encode(body)])
   const { seq, ...others } = body
-  const content = createHash('sha256').update(header.t ?? '').update(encode(others)).digest('hex')
   return {
     event: header.op === 1 && header.t !== '#info',
     text: JSON.stringify([header, body]),
     raw: Buffer.from(raw),
     canonical: again.equals(Buffer.from(raw)),
-    content,
+    content: contentOf(header.t, others),
     seq,
     kind: header.t,
     did: body.repo ?? body.did,
@@ -79,8 +85,16 @@ export function parse(raw) {
     status: body.status,
     active: body.active,
     time: Date.parse(body.time),
+    timeText: body.time,
+    handle: body.handle,
+    proven: body.prevData !== undefined,
     ops: (body.ops ?? []).map(({ action, path }) => ({ action, path })),
   }
+}
+
+// What stands for a body without its `seq`.
+export function contentOf(kind = '', body) {
+  return createHash('sha256').update(kind).update(encode(body)).digest('hex')
 }
 
 // A frame in a few words, for messages.

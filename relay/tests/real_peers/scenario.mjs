@@ -6,14 +6,14 @@ import { Account, call, write } from './xrpc.mjs'
 
 const plc = createRequire(import.meta.url)('@did-plc/lib')
 
-// Every kind of event at one PDS. `domain` is that of its handles; `seen` waits until everything
-// sent so far went all the way: the PDS takes a deleted account's events out of its stream, also
-// those that were not sent yet.
+// Every kind of event at one PDS. `domain` is that of its handles, in which names end with `tail`;
+// `seen` waits until everything sent so far went all the way: the PDS takes a deleted account's
+// events out of its stream, also those that were not sent yet.
 //
 // Answers the accounts: alice and bob go on writing, dave ends deactivated, erin taken down,
 // carol deleted.
-export async function everyKind(base, domain, seen) {
-  const make = (name) => Account.create(base, `${name}.${domain}`)
+export async function everyKind(base, domain, seen, tail = '') {
+  const make = (name) => Account.create(base, `${name}${tail}.${domain}`)
   const [alice, bob, carol] = [await make('alice'), await make('bob'), await make('carol')]
   const [dave, erin] = [await make('dave'), await make('erin')]
 
@@ -30,7 +30,7 @@ export async function everyKind(base, domain, seen) {
   await alice.apply(Array.from({ length: 10 }, (_, i) => write('create', `ten-${i}`, `post ${i}`)))
   await oddCommits(alice)
 
-  await alice.rename(`alice-again.${domain}`)
+  await alice.rename(`alice-again${tail}.${domain}`)
   await bob.deactivate()
   await bob.activate()
   await bob.note('back again')

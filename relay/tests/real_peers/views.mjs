@@ -8,9 +8,9 @@ const UNKNOWN = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
 
 // How a consumer's events differ from the frames that the relay sent.
 export function consumerAgrees(consumer, relayed) {
-  const python = consumer.name === 'PyPI atproto'
-  const expected = relayed.frames.flatMap(python ? asPython : asSync)
-  const found = consumer.events.filter(python ? () => true : ownPathOnly(relayed)).map(text)
+  const { expected: expect, compares = () => true } = SHOWS[consumer.shows]
+  const expected = relayed.frames.flatMap(expect)
+  const found = consumer.events.filter((event) => compares(event, relayed)).map(text)
   const faults = consumer.errors.map((error) => `error: ${error}`)
   const at = expected.findIndex((line, index) => line !== found[index])
   if (at >= 0) faults.push(`event ${at}: expected ${expected[at]}, found ${found[at]}`)
@@ -22,14 +22,27 @@ export function consumerAgrees(consumer, relayed) {
 const text = ({ kind, seq, did, path, ops }) =>
   [kind, seq, did, path, ops].filter((part) => part !== undefined).join(' ')
 
-// The Python client gives every frame; here with how many ops it has.
-function asPython({ kind, seq, did, ops }) {
-  return [text({ kind, seq, did, ops: kind === '#commit' ? ops.length : undefined })]
+// What consumers show of a frame, by what their lines stand for.
+const SHOWS = {
+  // Every frame, with how many ops it has.
+  frames: { expected: (frame) => [ofFrame(frame, frame.ops.length)] },
+  // Every frame, with how many ops have a record or need none: the record of an op that a later
+  // one undoes is not in the frame.
+  records: {
+    expected: (frame) => [ofFrame(frame, frame.ops.filter(leavesItsMark).length)],
+  },
+  // Every op that was verified. Of several ops on one path those are that agree with the tree, so
+  // only ops with a path of their own are compared.
+  ops: { expected: asOps, compares: ownPathOnly },
 }
 
-// @atproto/sync gives every op that it verified. Of several ops on one path it verifies those
-// that agree with the tree, so only ops with a path of their own are compared.
-function asSync({ kind, seq, did, ops }) {
+const ofFrame = ({ kind, seq, did }, ops) =>
+  text({ kind, seq, did, ops: kind === '#commit' ? ops : undefined })
+
+const leavesItsMark = ({ action, path }, index, ops) =>
+  action === 'delete' || !ops.slice(index + 1).some((later) => later.path === path)
+
+function asOps({ kind, seq, did, ops }) {
   if (kind !== '#commit') return [text({ kind: kind.slice(1), seq, did })]
   const single = singles(ops)
   return ops.filter(({ path }) => single.has(path)).map(
@@ -37,9 +50,10 @@ function asSync({ kind, seq, did, ops }) {
 }
 
 // An event of an op whose path no other op of its commit has, or of no op at all.
-function ownPathOnly(relayed) {
-  const frames = new Map(relayed.frames.map((frame) => [frame.seq, frame]))
-  return ({ seq, path }) => !path || !frames.has(seq) || singles(frames.get(seq).ops).has(path)
+function ownPathOnly({ seq, path }, relayed) {
+  if (!path) return true
+  const frame = relayed.bySeq.get(seq)
+  return !frame || singles(frame.ops).has(path)
 }
 
 // The paths of a commit that occur in one op only.
@@ -49,23 +63,19 @@ function singles(ops) {
   return new Set([...counts].filter(([, count]) => count === 1).map(([path]) => path))
 }
 
-// How the relay's counters differ from what it had to drop.
-export async function countsDrops(metrics, comparison) {
+// How the relay's counters differ from what it had to drop. `names` maps a name that is counted to
+// the one that is expected, where either may be met.
+export async function countsDrops(metrics, comparison, names = {}) {
   const samples = parse(await (await fetch(`http://${metrics}/metrics`)).text())
   const counted = {}
   for (const { name, labels, value } of samples) {
     const drops = ['mainstem_verifier_dropped_total', 'mainstem_crawler_drops_total']
     if (!drops.includes(name)) continue
-    // What the old place says of a moved account waits for a document; by the time that is there,
-    // the new place may have written.
-    const reason = labels.reason === 'rev_not_newer' ? 'wrong_host' : labels.reason
+    const reason = names[labels.reason] ?? labels.reason
     if (value > 0) counted[reason] = (counted[reason] ?? 0) + value
   }
   const owed = {}
-  for (const { host, frame } of comparison.result().dropped) {
-    const reason = reasonFor(comparison, host, frame)
-    owed[reason] = (owed[reason] ?? 0) + 1
-  }
+  for (const { reason } of comparison.result().dropped) owed[reason] = (owed[reason] ?? 0) + 1
   const faults = []
   for (const reason of new Set([...Object.keys(counted), ...Object.keys(owed)])) {
     if (counted[reason] !== owed[reason]) {
@@ -76,11 +86,6 @@ export async function countsDrops(metrics, comparison) {
   const sent = comparison.hosts.reduce((sum, { frames }) => sum + frames.length, 0)
   if (received !== sent) faults.push(`received ${received} frames, the hosts sent ${sent}`)
   return faults
-}
-
-function reasonFor(comparison, host, { did, kind }) {
-  if (did !== comparison.moved) return 'sync_repeated'
-  return kind === '#sync' && host === 'pds1.test' ? 'commit_rev_mismatch' : 'wrong_host'
 }
 
 // Prometheus text: one sample per line that is no comment.
