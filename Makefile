@@ -3,7 +3,7 @@
 # Seconds for `make fuzz`.
 T ?= 60
 
-.PHONY: demo test check bench fuzz
+.PHONY: demo test test-slow check bench fuzz
 
 # From a bare machine with Rust to a running relay fed by a simulated network.
 demo:
@@ -12,6 +12,10 @@ demo:
 # Everything that must hold; ends with "N passed, N failed".
 test:
 	@scripts/test
+
+# What takes long or needs much; ends in the same way.
+test-slow:
+	@scripts/test_slow
 
 # The fast part: format, lints, house rules.
 check:
