@@ -71,6 +71,7 @@ fn unanswered(error: &FetchError) -> Refusal {
     let why = match error {
         FetchError::Address(_) => return Refusal::InvalidRequest("hostname".to_owned()),
         FetchError::Forbidden(_) => "host has no public address",
+        FetchError::NoSuchName(_) => "host has no address",
         FetchError::Connection(_) => "host cannot be reached",
         FetchError::Timeout => "host does not answer in time",
         FetchError::TooBig => "host's description is too long",

@@ -43,6 +43,9 @@ pub enum FetchError {
     /// The name resolves to an address that is not public, or to none (SSRF guard).
     #[error("forbidden address: {0}")]
     Forbidden(String),
+    /// DNS says that the name does not exist or has no address.
+    #[error("no such name: {0}")]
+    NoSuchName(String),
     /// Not reached, or broken off.
     #[error("connection failed: {0}")]
     Connection(String),

@@ -162,7 +162,7 @@ fn is_public_name(name: &str) -> bool {
 }
 
 /// Top-level domains that no public host has.
-const RESERVED: [&str; 9] =
+pub(crate) const RESERVED: [&str; 9] =
     ["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion", "test"];
 const TLS_PORT: u16 = 443;
 const HTTP_PORT: u16 = 80;

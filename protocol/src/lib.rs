@@ -28,6 +28,7 @@ pub mod host;
 pub mod ids;
 pub mod reject;
 pub mod ticket;
+pub mod txt;
 
 /// Fuzz target: every word's one form is its own form.
 pub fn fuzz_words(data: &[u8]) {

@@ -82,6 +82,7 @@ async fn host_that_does_not_describe_itself_is_not_found() {
     check("web.host.dev", answer(404, None, PDS), Err("HostNotFound")).await;
     for error in [
         FetchError::Forbidden("10.0.0.1".to_owned()),
+        FetchError::NoSuchName("pds.example.com".to_owned()),
         FetchError::Connection("refused".to_owned()),
         FetchError::Timeout,
         FetchError::TooBig,
