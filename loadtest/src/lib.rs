@@ -5,13 +5,14 @@
 //! Upholds: nothing of its own; it is what the invariants are tested with.
 //! Knows nothing of: the relay's insides.
 //!
-//! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account,
-//! [`consumers`] receive what the relay made of it, [`oracle`] judges that, [`report`] prints
-//! figures. [`network`] wires the first three together.
+//! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account
+//! and [`dns`] for its handle, [`consumers`] receive what the relay made of it, [`oracle`] judges
+//! that, [`report`] prints figures. [`network`] wires the first four together.
 
 pub mod wire;
 pub mod world;
 
+pub mod dns;
 pub mod hosts;
 pub mod plc;
 

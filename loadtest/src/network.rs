@@ -10,10 +10,11 @@ use protocol::did::Did;
 use protocol::ids::Micros;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::dns::Dns;
 use crate::hosts::{self, Host};
 use crate::oracle::Oracle;
 use crate::plc::Plc;
-use crate::world::lies::{Expect, Specimen};
+use crate::world::lies::{Directory, Expect, Specimen};
 use crate::world::{self, Event, World};
 
 /// What to start.
@@ -59,6 +60,8 @@ pub struct Network {
     pub hosts: Vec<Host>,
     /// Its directory.
     pub plc: Plc,
+    /// Its name server: it says whose the accounts' handles are.
+    pub dns: Dns,
     /// What consumers must see of everything sent so far.
     pub oracle: Oracle,
     sent: Arc<AtomicU64>,
@@ -78,6 +81,7 @@ impl Network {
             hosts.push(Host::start(hosts::Options { port, name: None }).await?);
         }
         let plc = Plc::start().await?;
+        let dns = Dns::start().await?;
         let world_options = world::Options {
             seed: options.seed,
             hosts: hosts.iter().map(|host| host.name().to_owned()).collect(),
@@ -94,6 +98,7 @@ impl Network {
             world,
             hosts,
             plc,
+            dns,
             oracle: Oracle::default(),
             sent: Arc::default(),
             clock: options.start,
@@ -164,6 +169,9 @@ impl Network {
         let specimens = self.world.specimens(self.clock);
         for specimen in &specimens {
             self.plc.put(&specimen.did, specimen.directory.clone());
+            if let Directory::Document(document) = &specimen.directory {
+                self.announce(&specimen.did, document);
+            }
             match &specimen.row {
                 Some(row) => self.hosts[specimen.home].set_repo(&specimen.did, row.clone()),
                 None => self.hosts[specimen.home].forget_repo(&specimen.did),
@@ -184,9 +192,19 @@ impl Network {
     }
 
     fn publish(&self, did: &Did, host: usize, document: serde_json::Value) {
+        self.announce(did, &document);
         match did.web_host() {
             Some(_) => self.hosts[host].set_web_document(document),
             None => self.plc.put_document(did, document),
+        }
+    }
+
+    /// Lets the document's handle resolve.
+    fn announce(&self, did: &Did, document: &serde_json::Value) {
+        let handle =
+            document["alsoKnownAs"][0].as_str().and_then(|name| name.strip_prefix("at://"));
+        if let Some(handle) = handle {
+            self.dns.put_handle(handle, did);
         }
     }
 }
