@@ -253,6 +253,8 @@ impl Relay {
             .args(["serve", "--log-format", "json", "--allow-insecure-hosts", "--backfill"])
             .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .args(["--plc-url", &network.plc.url(), "--host", &hosts.join(",")])
+            // Which handles resolve in time differs from run to run.
+            .args(["--handles", "pass"])
             .arg("--data-dir")
             .arg(dir)
             .args(more)

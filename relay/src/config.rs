@@ -1,7 +1,7 @@
 //! Settings: command line flags, each also an environment variable. Nothing else reads either.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -66,6 +66,16 @@ pub struct Serve {
     )]
     pub allow_insecure_hosts: bool,
 
+    /// Name server to ask instead of the system's; on port 53 if it names none.
+    #[arg(
+        long = "dns-server",
+        env = "MAINSTEM_DNS_SERVER",
+        value_name = "IP[:PORT]",
+        value_delimiter = ',',
+        value_parser = parse_dns_server
+    )]
+    pub dns_servers: Vec<SocketAddr>,
+
     /// Further certificate authorities that hosts may be signed by.
     #[arg(long, env = "MAINSTEM_CA_FILE", value_name = "PEM")]
     pub ca_file: Option<PathBuf>,
@@ -120,8 +130,9 @@ pub struct Serve {
     )]
     pub commit_interval: Duration,
 
-    /// What becomes of the handle in an #identity: as the host says, or left out.
-    #[arg(long, env = "MAINSTEM_HANDLES", value_enum, default_value_t = Handles::Pass)]
+    /// What becomes of the handle in an #identity: sent on if it is the account's, as the host
+    /// says, or left out.
+    #[arg(long, env = "MAINSTEM_HANDLES", value_enum, default_value_t = Handles::Verify)]
     pub handles: Handles,
 
     /// Threads that verify [default: the number of cores].
@@ -252,6 +263,8 @@ pub enum Durability {
 /// `--handles`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Handles {
+    /// If it resolves to the account, and the account's document names it first.
+    Verify,
     /// As the host said.
     Pass,
     /// Left out.
@@ -388,6 +401,12 @@ fn parse_http_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    let on_usual_port = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+    let error = |_| "not an address, such as 10.0.0.53 or [fd00::53]:5353".to_owned();
+    text.parse().or_else(|_| on_usual_port().map_err(error))
+}
+
 fn parse_contact(text: &str) -> Result<String, String> {
     let printable = text.chars().all(|c| c.is_ascii_graphic() && c != '(' && c != ')');
     if text.is_empty() || !printable {
@@ -396,6 +415,7 @@ fn parse_contact(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+const DNS_PORT: u16 = 53;
 const INTAKE_BYTES_MIN: u64 = 24 << 20;
 const TAIL_BYTES_MIN: u64 = 2 << 20;
 const RETENTION_MIN: Duration = Duration::from_secs(60);
@@ -429,7 +449,8 @@ mod tests {
         assert_eq!(config.intake_bytes, ByteSize(64 << 20));
         assert_eq!(config.tail_bytes, ByteSize(32 << 20));
         assert_eq!(config.durability, Durability::Fsync);
-        assert_eq!(config.handles, Handles::Pass);
+        assert_eq!(config.handles, Handles::Verify);
+        assert_eq!(config.dns_servers, []);
         assert!(!config.allow_insecure_hosts && !config.backfill);
     }
 
@@ -448,6 +469,7 @@ mod tests {
         check(&["--commit-interval", "1h"], "--commit-interval", "at most 1s");
         check(&["--durability", "none"], "--durability", "fsync, os");
         check(&["--plc-url", "ftp://x"], "--plc-url", "not an http");
+        check(&["--dns-server", "ns.example.com"], "--dns-server", "not an address");
         check(&["--listen", "here"], "--listen", "invalid socket address");
         check(&["--verifier-threads", "0"], "--verifier-threads", "not in 1..");
         check(&["--fault", "check-panic=me"], "--fault", "DID");
@@ -460,6 +482,15 @@ mod tests {
     fn lists_are_flags_given_again_or_commas() {
         let config = serve(&["--host", "a.example.com,b.example.com", "--host", "c.example.com"]);
         assert_eq!(config.unwrap().hosts, ["a.example.com", "b.example.com", "c.example.com"]);
+    }
+
+    #[test]
+    fn a_name_server_is_on_port_53_unless_it_says_otherwise() {
+        let config =
+            serve(&["--dns-server", "10.0.0.53,10.0.0.54:5353", "--dns-server", "fd00::1"]);
+        let servers =
+            config.unwrap().dns_servers.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(servers, ["10.0.0.53:53", "10.0.0.54:5353", "[fd00::1]:53"]);
     }
 
     #[test]

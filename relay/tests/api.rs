@@ -244,7 +244,10 @@ async fn an_orderly_stop_delivers_closes_with_1001_and_resumes() {
     assert!(received >= 5, "{received} of the last events were delivered");
 
     let plc = network.plc.url();
-    let relay = Relay::start_with(folder.path(), &["--allow-insecure-hosts", "--plc-url", &plc]);
+    let relay = Relay::start_with(
+        folder.path(),
+        &["--allow-insecure-hosts", "--plc-url", &plc, "--handles", "pass"],
+    );
     network.send_next(5);
     let more = usize::try_from(network.oracle.frames()).unwrap();
     assert!(more > count);

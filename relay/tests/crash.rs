@@ -46,7 +46,10 @@ async fn i2_i3_i5_a_killed_relay_loses_nothing_and_repeats_nothing() {
         received += relay.metric("mainstem_crawler_frames_total").await;
         relay.kill();
         // No host is named again: the store knows them.
-        relay = Relay::start_with(folder.path(), &["--allow-insecure-hosts", "--plc-url", &plc]);
+        relay = Relay::start_with(
+            folder.path(),
+            &["--allow-insecure-hosts", "--plc-url", &plc, "--handles", "pass"],
+        );
         base_tx.send(relay.base()).unwrap();
         println!("kill {kill}: {} seen", seen.lock().unwrap().0.len());
     }

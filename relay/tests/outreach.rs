@@ -8,8 +8,10 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::routing::get;
+use loadtest::dns::{Dns, Fault};
 use protocol::fetch::{Fetch, FetchError, Get};
 use protocol::host::HostRules;
+use protocol::txt::TxtError;
 use relay::outreach;
 use tokio::net::TcpListener;
 
@@ -29,7 +31,7 @@ async fn server() -> String {
 }
 
 fn fetch(rules: HostRules, trusted_urls: &[String]) -> Fetch {
-    let options = outreach::Options { rules, ca_file: None, trusted_urls };
+    let options = outreach::Options { rules, ca_file: None, dns_servers: &[], trusted_urls };
     outreach::fetcher(outreach::dialer(&options).unwrap(), "test").unwrap()
 }
 
@@ -113,3 +115,38 @@ async fn size_redirects_and_time_have_limits() {
 
 /// Where clouds keep their secrets.
 const METADATA: &str = "http://169.254.169.254/latest/meta-data";
+
+#[tokio::test]
+async fn all_dns_goes_through_the_given_server() {
+    let dns = Dns::start().await.unwrap();
+    let (base, servers) = (server().await, [dns.address().parse().unwrap()]);
+    let options = outreach::Options {
+        rules: HostRules::Insecure,
+        ca_file: None,
+        dns_servers: &servers,
+        trusted_urls: &[],
+    };
+    let dialer = outreach::dialer(&options).unwrap();
+    let txt = outreach::txt(&dialer);
+    let fetch = outreach::fetcher(dialer, "test").unwrap();
+
+    dns.put_addresses("pds.test", &[[127, 0, 0, 1].into()]);
+    let page = format!("{}/page", base.replace("127.0.0.1", "pds.test"));
+    assert_eq!(ask(&fetch, &page).await, Ok((200, 1_000)));
+    let nowhere = ask(&fetch, "http://nowhere.test/").await;
+    assert!(matches!(nowhere, Err(FetchError::NoSuchName(_))), "{nowhere:?}");
+
+    let long = "x".repeat(600);
+    dns.put_texts("a.test", &["one".into(), long.clone()]);
+    let records = txt.ask("a.test".into()).await;
+    assert_eq!(records, Ok(vec![b"one".to_vec(), long.into_bytes()]));
+    for name in ["pds.test", "nowhere.test", "test"] {
+        assert_eq!(txt.ask(name.into()).await, Err(TxtError::NotFound), "{name}");
+    }
+    dns.set_fault(Fault::Fails, Some("b.test"));
+    assert!(matches!(txt.ask("b.test".into()).await, Err(TxtError::Failed(_))));
+    dns.set_fault(Fault::Fails, Some("failing.test"));
+    let failed = ask(&fetch, "http://failing.test/").await;
+    assert!(matches!(failed, Err(FetchError::Connection(_))), "{failed:?}");
+    assert!(dns.questions("b.test") >= 1 && dns.questions("failing.test") >= 1);
+}

@@ -25,11 +25,12 @@ use protocol::ids::{Epoch, HostId, HostSeq};
 use protocol::keys::Curve;
 use protocol::mst::{Change, PartialTree};
 use protocol::ticket::{Permit, Ticket};
+use protocol::txt::{Txt, TxtError};
 use testing::{Repo, START, Write};
 use verifier::check::{Case, Proof, begin, check};
 use verifier::{
-    Content, Event, Faults, Handles, Lenience, Options, Origin, Outcome, Recall, Timing, Verdict,
-    identity,
+    Content, Event, Faults, Handles, Lenience, Options, Origin, Outcome, Outreach, Recall, Timing,
+    Verdict, identity,
 };
 
 /// Records in the repo: seven layers of the tree, as in the live network's median.
@@ -119,7 +120,10 @@ fn through_the_pool(repo: &Repo, name: &HostName, frames: &[Bytes]) -> Duration 
         on_panic: Arc::new(|_| {}),
         faults: Faults::default(),
     };
-    let fetch = Fetch::new(|_| async { Err(FetchError::Timeout) });
+    let outreach = Outreach {
+        fetch: Fetch::new(|_| async { Err(FetchError::Timeout) }),
+        txt: Txt::new(|_| async { Err(TxtError::NotFound) }),
+    };
     let left = Arc::new((Mutex::new(frames.len()), Condvar::new()));
     let out = {
         let left = Arc::clone(&left);
@@ -132,7 +136,7 @@ fn through_the_pool(repo: &Repo, name: &HostName, frames: &[Bytes]) -> Duration 
     };
     let settled: Arc<[AtomicU64]> = Arc::new([AtomicU64::new(0)]);
     let runtime = runtime.handle().clone();
-    let handle = verifier::start(options, fetch, runtime, recall, settled, out);
+    let handle = verifier::start(options, outreach, runtime, recall, settled, out);
     let origin = Origin::new(HostId(1), name.clone(), Lenience::Ratchet, true);
     let origin = Arc::new(origin);
     let start = Instant::now();

@@ -6,7 +6,7 @@ use protocol::frame::Kind;
 use protocol::reject::Reject;
 
 use crate::check::Status;
-use crate::identity::Found;
+use crate::identity::{Found, Resolution};
 use crate::verdict::Accepted;
 
 /// The handles of one shard.
@@ -138,6 +138,9 @@ impl Metrics {
             Found::Status(_, Status::NotFound) => ("status", "missing"),
             Found::Status(_, Status::MethodMissing) => ("status", "method_missing"),
             Found::Status(_, Status::None) => ("status", "failed"),
+            Found::Handle(_, Resolution::Did(_) | Resolution::Perhaps(_)) => ("handle", "found"),
+            Found::Handle(_, Resolution::Nothing) => ("handle", "missing"),
+            Found::Handle(_, Resolution::Unknown) => ("handle", "failed"),
         };
         if let Some(at) = OUTCOMES.iter().position(|it| *it == outcome) {
             self.lookups[at].increment(1);
@@ -191,7 +194,7 @@ const KINDS: [(Kind, &str); 4] = [
     (Kind::Account, "account"),
 ];
 
-const OUTCOMES: [(&str, &str); 9] = [
+const OUTCOMES: [(&str, &str); 12] = [
     ("document", "found"),
     ("document", "tombstoned"),
     ("document", "missing"),
@@ -201,4 +204,7 @@ const OUTCOMES: [(&str, &str); 9] = [
     ("status", "missing"),
     ("status", "method_missing"),
     ("status", "failed"),
+    ("handle", "found"),
+    ("handle", "missing"),
+    ("handle", "failed"),
 ];

@@ -46,8 +46,10 @@ pub struct Options {
 /// What becomes of the `handle` field of an `#identity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Handles {
-    /// It goes out as the host said it.
+    /// It goes out if it resolves to the account, and the account's document names it first.
     #[default]
+    Verify,
+    /// It goes out as the host said it.
     Pass,
     /// It is left out.
     Strip,
@@ -72,6 +74,8 @@ pub struct Timing {
     pub fresh: Duration,
     /// A document older than this is not used.
     pub kept: Duration,
+    /// An `#identity` waits this long for its handle, then it goes out without one.
+    pub handle: Duration,
     /// Between two questions to a host about the status of one account.
     pub status_spacing: Duration,
     /// Between two passed `#sync`s of one account that say the same.
@@ -107,6 +111,7 @@ impl Default for Timing {
             negative_max: seconds(3600),
             fresh: seconds(24 * 3600),
             kept: seconds(7 * 24 * 3600),
+            handle: seconds(2),
             status_spacing: seconds(60),
             sync_spacing: seconds(60),
             tombstone_spacing: seconds(60),

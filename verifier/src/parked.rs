@@ -18,7 +18,8 @@ use protocol::ticket::Ticket;
 
 use crate::check::Claim;
 use crate::event::{Event, Origin};
-use crate::shard::Seen;
+use crate::identity::Resolution;
+use crate::shard::{Inquiry, Seen};
 use crate::verdict::Identity;
 
 /// The lines of one shard.
@@ -67,6 +68,8 @@ pub(crate) struct Waiting {
     pub(crate) since: Micros,
     /// Its bytes count as waiting.
     pub(crate) counted: bool,
+    /// The handle of an `#identity`.
+    pub(crate) inquiry: Inquiry,
 }
 
 impl Parked {
@@ -106,6 +109,13 @@ impl Parked {
     pub(crate) fn hosts(&self, did: &Did) -> Vec<HostId> {
         let lines = self.lines.get(did).map(Vec::as_slice).unwrap_or_default();
         lines.iter().map(Line::host).collect()
+    }
+
+    /// What a handle of an account resolves to is told to those that wait for it.
+    pub(crate) fn hear(&mut self, did: &Did, handle: &str, resolution: &Resolution) {
+        for line in self.lines.get_mut(did).into_iter().flatten() {
+            line.head.inquiry.hear(handle, resolution);
+        }
     }
 
     /// Takes a line; its bytes count until [`Parked::conclude`] and [`Parked::leave`].

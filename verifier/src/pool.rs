@@ -9,12 +9,13 @@ use std::time::Duration;
 use metrics::Gauge;
 use protocol::fetch::Fetch;
 use protocol::ids::Micros;
+use protocol::txt::Txt;
 use tokio::sync::oneshot;
 
 use crate::command::{Command, LEARN_MAX, Stopped, Work};
 use crate::containment::hush;
 use crate::event::Event;
-use crate::identity::Resolver;
+use crate::identity::{Handles, Resolver};
 use crate::intake::{Batch, Held, Intake};
 use crate::metrics::Metrics;
 use crate::options::{Clock, Options, Recall};
@@ -34,6 +35,15 @@ pub struct Handle {
     orders: Gauge,
 }
 
+/// What asks the network: `relay` hands it in.
+#[derive(Clone, Debug)]
+pub struct Outreach {
+    /// Directories, hosts, and the web sites of handles.
+    pub fetch: Fetch,
+    /// DNS, for handles.
+    pub txt: Txt,
+}
+
 /// Starts the threads. `settled` holds one number per shard: the highest [`crate::Mark`] of it
 /// that the store has settled. Metrics are registered here: install the recorder before.
 ///
@@ -41,7 +51,7 @@ pub struct Handle {
 /// If there are no threads, `settled` does not have one number for each, or one cannot be started.
 pub fn start(
     options: Options,
-    fetch: Fetch,
+    outreach: Outreach,
     runtime: tokio::runtime::Handle,
     recall: Recall,
     settled: Arc<[AtomicU64]>,
@@ -54,12 +64,15 @@ pub fn start(
     let (queued, orders) = (metrics.queued(), metrics.orders());
     let recall = Arc::new(recall);
     let share = Share::new(options.intake_bytes);
+    let Outreach { fetch, txt } = outreach;
+    let request = options.timing.request;
     let resolver = Resolver::new(
-        fetch,
+        fetch.clone(),
+        Handles::new(fetch, txt, options.rules, request),
         runtime,
         options.rules,
         options.plc_urls.clone(),
-        options.timing.request,
+        request,
     );
     let mut intakes = Vec::with_capacity(options.threads);
     let mut threads = Vec::with_capacity(options.threads);

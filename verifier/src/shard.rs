@@ -104,6 +104,7 @@ impl Shard {
         let Answer { did, found } = answer;
         self.metrics.lookup(&found);
         match found {
+            Found::Handle(handle, resolution) => self.parked.hear(&did, &handle, &resolution),
             Found::Status(host, status) => {
                 if let Some(asked) = self.accounts.asked(&did).filter(|asked| asked.host == host) {
                     asked.status = Some(status);
@@ -224,6 +225,7 @@ impl Shard {
             before,
             since: now,
             counted: false,
+            inquiry: Inquiry::default(),
         })
     }
 
@@ -254,11 +256,11 @@ impl Shard {
         self.settle(waiting, now)
     }
 
-    fn settle(&mut self, waiting: &Waiting, now: Micros) -> Poll {
-        let did = &waiting.did;
+    fn settle(&mut self, waiting: &mut Waiting, now: Micros) -> Poll {
         let late = now >= self.deadline(waiting);
         let mut unresolved = late;
         loop {
+            let did = &waiting.did;
             let Snapshot { identity, missing } = self.snapshot(did, now);
             let status = self.status(waiting, now).or_else(|| late.then_some(Status::None));
             let prior = waiting.prior.as_ref();
@@ -269,6 +271,7 @@ impl Shard {
                 unresolved,
                 missing,
                 status: status.as_ref(),
+                handle: waiting.inquiry.hearing(),
             };
             let need = match self.checks.settle(&waiting.claim, &case, &known) {
                 Ruling::Accept(accepted) => return Poll::Done(Ok(accepted)),
@@ -281,6 +284,13 @@ impl Shard {
                 Ruling::Wait(need) => need,
             };
             let soon = self.next_look(waiting, now);
+            if let Need::Handle | Need::HandleDocument = need {
+                let handle = identity.as_ref().and_then(|identity| identity.handle.as_deref());
+                match self.inquire(waiting, need, handle, now) {
+                    Some(look) => return Poll::Wait(look.min(soon)),
+                    None => continue,
+                }
+            }
             match self.demand(waiting, need, now) {
                 Progress::Unresolved if !unresolved => unresolved = true,
                 Progress::Unresolved => return Poll::Done(Err(Reject::IdentityUnresolved)),
@@ -298,6 +308,9 @@ impl Shard {
             Need::Document => Micros(0),
             Need::DocumentSince(since) => since,
             Need::Status => return self.demand_status(waiting, now),
+            Need::Handle | Need::HandleDocument => {
+                unreachable!("these have a deadline of their own")
+            }
         };
         let progress = self.directory.demand(did, since, now);
         if progress == Progress::Begin {
@@ -459,5 +472,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 mod command;
+mod handles;
+pub(crate) use handles::Inquiry;
+
 #[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use protocol::frame::{self, Outgoing, Peek};
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
 use protocol::ticket::{Permit, Ticket};
+use protocol::txt::{Txt, TxtError};
 use verifier::{
-    Content, Event, Faults, Handle, Handles, Lenience, Options, Origin, Outcome, Recall, Timing,
-    Verdict,
+    Content, Event, Faults, Handle, Handles, Lenience, Options, Origin, Outcome, Outreach, Recall,
+    Timing, Verdict,
 };
 
 /// Ten minutes after the captures were made.
@@ -84,7 +85,9 @@ impl World {
         };
         let settled = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
         let (runtime, recall) = (runtime.handle().clone(), Recall::nothing());
-        let handle = verifier::start(options, fetch, runtime, recall, settled, out);
+        let txt = Txt::new(|_| async { Err(TxtError::NotFound) });
+        let outreach = Outreach { fetch, txt };
+        let handle = verifier::start(options, outreach, runtime, recall, settled, out);
         Self { handle, said, documents, origins: HashMap::new(), clock }
     }
 

@@ -244,6 +244,12 @@ fn serve_config(folder: &std::path::Path, network: &Network) -> anyhow::Result<S
         "--backfill",
         "--plc-url",
         &network.plc.url(),
+        "--dns-server",
+        &network.dns.address(),
+        // What arrives is compared byte by byte, and a handle that is changed twice within the
+        // spacing of document fetches would be left out.
+        "--handles",
+        "pass",
         "--host",
         &hosts.join(","),
     ];

@@ -59,8 +59,12 @@ async fn follow(options: &config::Tail) -> anyhow::Result<()> {
         tls,
         trusted: true,
     };
-    let outreach =
-        outreach::Options { rules: HostRules::Insecure, ca_file: None, trusted_urls: &[] };
+    let outreach = outreach::Options {
+        rules: HostRules::Insecure,
+        ca_file: None,
+        dns_servers: &[],
+        trusted_urls: &[],
+    };
     let transport = outreach::dialer(&outreach)?.dial(&target).await.context("connect")?;
     let mut request = url.as_str().into_client_request().context("build the request")?;
     let agent = concat!("mainstem-tail/", env!("CARGO_PKG_VERSION"));

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::dns;
 use super::pace::Pace;
 
 /// Where to connect to.
@@ -37,6 +38,9 @@ pub enum DialError {
     /// The name has no address, or none that may be dialled.
     #[error("{0}")]
     Forbidden(String),
+    /// DNS says that the name does not exist or has no address.
+    #[error("{0}")]
+    NoSuchName(String),
     /// DNS, TCP or TLS failed.
     #[error("{0}")]
     Failed(String),
@@ -66,6 +70,11 @@ impl Dialer {
     ) -> Self {
         let addresses = Pace::new(ADDRESS_INTERVAL, ADDRESS_BURST);
         Self { resolver, tls: TlsConnector::from(Arc::new(tls)), rules, trusted, addresses }
+    }
+
+    /// What asks DNS.
+    pub(super) fn resolver(&self) -> TokioResolver {
+        self.resolver.clone()
     }
 
     /// Whether the operator configured this origin (`scheme://host[:port]`).
@@ -108,7 +117,11 @@ impl Dialer {
             Ok(address) => vec![address],
             Err(_) => {
                 let lookup = self.resolver.lookup_ip(target.name.as_str()).await;
-                lookup.map_err(|error| DialError::Failed(format!("DNS: {error}")))?.iter().collect()
+                let lookup = lookup.map_err(|error| match dns::is_no_such_name(&error) {
+                    true => DialError::NoSuchName(format!("DNS: {error}")),
+                    false => DialError::Failed(format!("DNS: {error}")),
+                });
+                lookup?.iter().collect()
             }
         };
         let any_address = target.trusted || self.rules == HostRules::Insecure;
@@ -161,7 +174,7 @@ impl From<DialError> for crawler::DialError {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Forbidden(reason) => Self::Forbidden(reason),
-            DialError::Failed(reason) => Self::Connection(reason),
+            DialError::NoSuchName(reason) | DialError::Failed(reason) => Self::Connection(reason),
             DialError::Timeout(reason) => Self::Connection(reason.into()),
         }
     }
@@ -171,6 +184,7 @@ impl From<DialError> for FetchError {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Forbidden(reason) => Self::Forbidden(reason),
+            DialError::NoSuchName(reason) => Self::NoSuchName(reason),
             DialError::Failed(reason) => Self::Connection(reason),
             DialError::Timeout(_) => Self::Timeout,
         }

@@ -2,24 +2,23 @@
 //! (protocol.md section 10). The stages are handed closures and know no socket.
 
 mod dial;
+mod dns;
 mod fetch;
 mod pace;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolverConfig;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use protocol::host::HostRules;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 pub use self::dial::{DialError, Dialer, Target};
+pub use self::dns::txt;
 pub use self::fetch::fetcher;
 pub use self::pace::Pace;
 
@@ -29,13 +28,15 @@ pub struct Options<'a> {
     pub rules: HostRules,
     /// More certificate authorities, PEM.
     pub ca_file: Option<&'a Path>,
+    /// The name servers to ask instead of the system's.
+    pub dns_servers: &'a [SocketAddr],
     /// URLs that the operator configured: their origins may be http and private.
     pub trusted_urls: &'a [String],
 }
 
 /// Builds the one dialer.
 pub fn dialer(options: &Options<'_>) -> anyhow::Result<Arc<Dialer>> {
-    let resolver = resolver().context("configure DNS")?;
+    let resolver = dns::resolver(options.dns_servers).context("configure DNS")?;
     let tls = tls_config(options.ca_file)?;
     let mut trusted = HashSet::new();
     for text in options.trusted_urls {
@@ -43,22 +44,6 @@ pub fn dialer(options: &Options<'_>) -> anyhow::Result<Arc<Dialer>> {
         trusted.insert(url.origin().ascii_serialization());
     }
     Ok(Arc::new(Dialer::new(resolver, tls, options.rules, trusted)))
-}
-
-/// The system's resolver; on a machine without a configuration, one that knows only its hosts
-/// file and so answers `localhost`.
-fn resolver() -> anyhow::Result<TokioResolver> {
-    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-        TokioResolver::builder_with_config(
-            ResolverConfig::default(),
-            TokioRuntimeProvider::default(),
-        )
-    });
-    let options = builder.options_mut();
-    options.cache_size = DNS_CACHED_MAX;
-    options.timeout = DNS_TIMEOUT;
-    options.attempts = 2;
-    Ok(builder.build()?)
 }
 
 fn tls_config(ca_file: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
@@ -88,7 +73,3 @@ fn tls_config(ca_file: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
         .with_no_client_auth();
     Ok(config)
 }
-
-/// About 100 bytes each.
-const DNS_CACHED_MAX: u64 = 8_192;
-const DNS_TIMEOUT: Duration = Duration::from_secs(3);

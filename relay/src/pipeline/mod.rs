@@ -85,6 +85,7 @@ impl Relay {
         let dialer = outreach::dialer(&outreach::Options {
             rules: config.rules(),
             ca_file: config.ca_file.as_deref(),
+            dns_servers: &config.dns_servers,
             trusted_urls: &config.plc_urls,
         })?;
         let fetch = outreach::fetcher(Arc::clone(&dialer), &config.user_agent())?;
@@ -92,7 +93,7 @@ impl Relay {
         let (on_panic, panics) = panics::start(&config.data_dir)?;
         let verifier = verifier::start(
             verifier_options(config, Arc::clone(&clock), on_panic),
-            fetch.clone(),
+            verifier::Outreach { fetch: fetch.clone(), txt: outreach::txt(&dialer) },
             tokio::runtime::Handle::current(),
             recall::recall(&storage),
             storage.settled(),
@@ -252,6 +253,7 @@ fn verifier_options(
         threads: config.verifier_threads(),
         clock,
         handles: match config.handles {
+            config::Handles::Verify => verifier::Handles::Verify,
             config::Handles::Pass => verifier::Handles::Pass,
             config::Handles::Strip => verifier::Handles::Strip,
         },

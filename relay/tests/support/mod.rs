@@ -35,8 +35,15 @@ impl Relay {
     pub fn start(dir: &Path, network: &Network, more: &[&str]) -> Self {
         let hosts: Vec<&str> = network.hosts.iter().map(loadtest::hosts::Host::name).collect();
         let (plc, hosts) = (network.plc.url(), hosts.join(","));
+        let dns = network.dns.address();
         let mut arguments =
             vec!["--allow-insecure-hosts", "--backfill", "--plc-url", &plc, "--host", &hosts];
+        arguments.extend(["--dns-server", &dns]);
+        if !more.contains(&"--handles") {
+            // What goes out is compared byte by byte, and a handle that was changed twice within
+            // the spacing of document fetches is left out.
+            arguments.extend(["--handles", "pass"]);
+        }
         arguments.extend(more);
         Self::start_with(dir, &arguments)
     }

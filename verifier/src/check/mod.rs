@@ -31,6 +31,7 @@ use protocol::tid::Tid;
 pub use decision::decide;
 pub use fuzz::fuzz_check;
 
+use crate::identity::Resolution;
 use crate::options::Handles;
 use crate::verdict::{Accepted, Identity};
 
@@ -91,6 +92,20 @@ pub struct Known<'a> {
     pub missing: Option<(Micros, Micros)>,
     /// The host's answer about the account's status, at most a minute old.
     pub status: Option<&'a Status>,
+    /// What the document's handle resolves to.
+    pub handle: Hearing<'a>,
+}
+
+/// What is known of a handle.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Hearing<'a> {
+    /// Nothing yet.
+    #[default]
+    Open,
+    /// What this handle resolves to.
+    Heard(&'a str, &'a Resolution),
+    /// Nothing, and it is not waited for any more.
+    Closed,
 }
 
 /// A host's answer to `com.atproto.sync.getRepoStatus`.
@@ -140,6 +155,10 @@ pub enum Need {
     DocumentSince(Micros),
     /// The account's status at the event's host.
     Status,
+    /// A document whose fetch began when the event came or later, for its handle alone.
+    HandleDocument,
+    /// What the document's handle resolves to.
+    Handle,
 }
 
 /// Checks what an event says of itself and against the account's state, without any look-up.
@@ -181,7 +200,12 @@ impl Claim {
 /// The whole way at once, for what needs no look-up beyond this document.
 pub fn check(case: &Case<'_>, identity: &Identity) -> Result<Accepted, Reject> {
     let claim = begin(case)?;
-    let known = Known { identity: Some(identity), before: Some(identity), ..Known::default() };
+    let known = Known {
+        identity: Some(identity),
+        before: Some(identity),
+        handle: Hearing::Closed,
+        ..Known::default()
+    };
     match claim.settle(case, &known) {
         Ruling::Accept(accepted) => Ok(*accepted),
         Ruling::Reject(reject) => Err(reject),

@@ -175,7 +175,7 @@ impl Directory {
                 // A replica may lag behind for a DID that is young, not for one that we know.
                 entry.failures = if entry.identity.is_some() { retries } else { entry.failures };
             }
-            Found::Failed | Found::Status(..) => {}
+            Found::Failed | Found::Status(..) | Found::Handle(..) => {}
         }
         entry.failures += 1;
         if entry.failures > retries {

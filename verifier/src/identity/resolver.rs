@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::document;
+use super::handle::{Handles, Resolution};
 use crate::check::Status;
 use crate::verdict::Identity;
 
@@ -22,6 +23,8 @@ pub(crate) enum Lookup {
     Document { did: Did, began: Micros },
     /// What a host says about the status of an account.
     Status { did: Did, host: HostId, name: HostName },
+    /// Whose a handle is, for an event of a host.
+    Handle { did: Did, host: HostId, handle: String, began: Micros },
 }
 
 /// What came of a [`Lookup`].
@@ -41,6 +44,8 @@ pub(crate) enum Found {
     Failed,
     /// The account's status, as far as this host says one.
     Status(HostId, Status),
+    /// Whose this handle is.
+    Handle(String, Resolution),
 }
 
 /// Asks the network.
@@ -49,6 +54,7 @@ pub(crate) struct Resolver(Arc<Inner>);
 
 struct Inner {
     fetch: Fetch,
+    handles: Handles,
     runtime: tokio::runtime::Handle,
     rules: HostRules,
     plc_urls: Vec<String>,
@@ -61,6 +67,7 @@ struct Inner {
 impl Resolver {
     pub(crate) fn new(
         fetch: Fetch,
+        handles: Handles,
         runtime: tokio::runtime::Handle,
         rules: HostRules,
         plc_urls: Vec<String>,
@@ -68,7 +75,7 @@ impl Resolver {
     ) -> Self {
         let buckets = || (0..BUCKETS).map(|_| Semaphore::new(BUCKET_REQUESTS_MAX)).collect();
         let (plc, web, hosts) = (Semaphore::new(PLC_REQUESTS_MAX), buckets(), buckets());
-        Self(Arc::new(Inner { fetch, runtime, rules, plc_urls, request, plc, web, hosts }))
+        Self(Arc::new(Inner { fetch, handles, runtime, rules, plc_urls, request, plc, web, hosts }))
     }
 
     /// Begins a look-up. `report` gets exactly one answer, whatever happens to the task.
@@ -77,6 +84,9 @@ impl Resolver {
         let (did, nothing) = match &lookup {
             Lookup::Document { did, .. } => (did.clone(), Found::Failed),
             Lookup::Status { did, host, .. } => (did.clone(), Found::Status(*host, Status::None)),
+            Lookup::Handle { did, handle, .. } => {
+                (did.clone(), Found::Handle(handle.clone(), Resolution::Unknown))
+            }
         };
         let mut report = Report { did, found: Some(nothing), report: Some(report) };
         self.0.runtime.spawn(async move {
@@ -84,6 +94,10 @@ impl Resolver {
                 Lookup::Document { did, began } => inner.document(&did, began).await,
                 Lookup::Status { did, host, name } => {
                     Found::Status(host, inner.status(&did, host, &name).await)
+                }
+                Lookup::Handle { host, handle, began, .. } => {
+                    let resolution = inner.handles.resolve(&handle, host, began).await;
+                    Found::Handle(handle, resolution)
                 }
             };
             report.set(found);
@@ -221,6 +235,8 @@ const STATUS_BODY_BYTES_MAX: usize = 16 * 1024;
 mod tests {
     use std::sync::Mutex;
 
+    use protocol::txt::{Txt, TxtError};
+
     use super::*;
 
     #[test]
@@ -267,7 +283,9 @@ mod tests {
         let plc_urls = vec!["https://one".to_owned(), "https://two".to_owned()];
         let handle = runtime.handle().clone();
         let request = Duration::from_secs(5);
-        let resolver = Resolver::new(fetch, handle, HostRules::Public, plc_urls, request);
+        let txt = Txt::new(|_| async { Err(TxtError::NotFound) });
+        let handles = Handles::new(fetch.clone(), txt, HostRules::Public, request);
+        let resolver = Resolver::new(fetch, handles, handle, HostRules::Public, plc_urls, request);
         let (tx, rx) = tokio::sync::oneshot::channel();
         let did = Did::parse(did).unwrap();
         let lookup = Lookup::Document { did, began: Micros(4) };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 mod commit;
+mod handles;
 mod others;
 mod proof;
 mod speaker;
@@ -85,6 +86,16 @@ impl World {
     }
 
     fn judge_as(&self, kind: HostKind, frame: &Bytes, identity: &Identity) -> Ruling {
+        let known = Known {
+            identity: Some(identity),
+            before: Some(identity),
+            status: self.status.as_ref(),
+            ..Known::default()
+        };
+        self.judge_knowing(kind, frame, &known)
+    }
+
+    fn judge_knowing(&self, kind: HostKind, frame: &Bytes, known: &Known<'_>) -> Ruling {
         let case = Case {
             kind,
             did: &self.repo.did,
@@ -101,14 +112,8 @@ impl World {
             tombstone_spacing: Duration::from_secs(60),
             now: self.now,
         };
-        let known = Known {
-            identity: Some(identity),
-            before: Some(identity),
-            status: self.status.as_ref(),
-            ..Known::default()
-        };
         match begin(&case) {
-            Ok(claim) => claim.settle(&case, &known),
+            Ok(claim) => claim.settle(&case, known),
             Err(reject) => Ruling::Reject(reject),
         }
     }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod commands;
+mod handles;
 mod model;
 mod tombstones;
 mod waiting;

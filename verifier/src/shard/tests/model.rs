@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::identity::Resolution;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,9 @@ impl Model {
     fn new() -> Self {
         let repos = (1..=3).map(|number| Repo::new(number, Curve::K256)).collect();
         let (questions, sent, heard) = (VecDeque::new(), Vec::new(), Vec::new());
-        Self { bench: Bench::new(), repos, homes: vec![1, 2, 3], questions, sent, heard }
+        let mut bench = Bench::new();
+        bench.shard.handles = Handles::Verify;
+        Self { bench, repos, homes: vec![1, 2, 3], questions, sent, heard }
     }
 
     fn step(&mut self, step: Step) {
@@ -59,7 +62,10 @@ impl Model {
         let did = repo.did.clone();
         let (kind, frame) = match what % 6 {
             0 => (ACCOUNT, account_frame(&did, 1, what & 64 == 0, None)),
-            1 => (IDENTITY, identity_frame("#identity", &did, 1, None)),
+            1 => {
+                let handle = (what & 64 == 0).then_some("someone.example.com");
+                (IDENTITY, identity_frame("#identity", &did, 1, handle))
+            }
             2 => (HostKind::LegacyTombstone, identity_frame("#tombstone", &did, 1, None)),
             3 if repo.head.is_some() => (SYNC, repo.sync().frame(1)),
             _ => (COMMIT, write(repo, &format!("r{}", self.sent.len()))),
@@ -91,6 +97,14 @@ impl Model {
                     _ => Status::Of(Upstream::ACTIVE),
                 };
                 (did, Found::Status(host, status))
+            }
+            Lookup::Handle { did, handle, .. } => {
+                let resolution = match how % 3 {
+                    0 => Resolution::Unknown,
+                    1 => Resolution::Nothing,
+                    _ => Resolution::Did(did.clone()),
+                };
+                (did, Found::Handle(handle, resolution))
             }
         };
         self.bench.shard.answer(Answer { did, found }, self.bench.now);
