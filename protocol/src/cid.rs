@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest, Sha256};
+use crate::sha256::sha256;
 
 /// A CIDv1 of a sha-256 in dag-cbor or raw: the only kinds that the protocol computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +43,7 @@ pub const CID_BYTES: usize = 36;
 impl Cid {
     /// The CID of a dag-cbor block.
     pub fn of_cbor(block: &[u8]) -> Self {
-        Self::cbor(Sha256::digest(block).into())
+        Self::cbor(sha256(block))
     }
 
     /// The CID with this digest and dag-cbor.

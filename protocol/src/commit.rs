@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use sha2::{Digest, Sha256};
-
 use crate::cbor::{CborError, Reader, Rules, Value, Writer};
 use crate::cid::{Cid, Codec, Link};
 use crate::did::Did;
 use crate::keys::SigningKey;
+use crate::sha256::{sha256, sha256_of_parts};
 use crate::tid::Tid;
 
 /// A commit object as it stands in its block: strict DRISL, no duplicate or unknown field.
@@ -106,11 +105,7 @@ impl<'a> Fields<'a> {
 // DRISL-CBOR … hash the bytes with SHA-256" (atproto.com/specs/repository). Canonical as the
 // block is, cutting the entry out and counting one entry less gives just those bytes.
 fn digest_without(map: &[u8], entry: Range<usize>) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    hasher.update([map[0] - 1]);
-    hasher.update(&map[1..entry.start]);
-    hasher.update(&map[entry.end..]);
-    hasher.finalize().into()
+    sha256_of_parts([&[map[0] - 1], &map[1..entry.start], &map[entry.end..]])
 }
 
 /// Builds the signed block of a commit (`prev: null`).
@@ -136,7 +131,7 @@ pub fn sign(did: &Did, rev: Tid, data: &Cid, key: &SigningKey) -> Vec<u8> {
         writer.unsigned(COMMIT_VERSION);
         block
     };
-    let digest = Sha256::digest(encode(None)).into();
+    let digest = sha256(&encode(None));
     encode(Some(&key.sign(&digest)))
 }
 
@@ -159,7 +154,7 @@ pub fn fuzz_commit(data: &[u8]) {
     entries.retain(|(key, _)| *key != "sig");
     let mut unsigned = Vec::new();
     Writer::new(&mut unsigned).sorted_map(&mut entries);
-    assert_eq!(commit.unsigned_digest, *Sha256::digest(&unsigned));
+    assert_eq!(commit.unsigned_digest, sha256(&unsigned));
 }
 
 const COMMIT_VERSION: u64 = 3;

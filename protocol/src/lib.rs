@@ -19,6 +19,7 @@ pub mod commit;
 pub mod frame;
 pub mod keys;
 pub mod mst;
+pub mod sha256;
 pub mod ws;
 
 pub mod account;

@@ -13,9 +13,8 @@ mod tree;
 pub use partial::PartialTree;
 pub use tree::Tree;
 
-use sha2::{Digest, Sha256};
-
 use crate::cid::Cid;
+use crate::sha256::leading_zeros;
 
 /// What one path went through in a commit, all its ops folded in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,16 +67,9 @@ pub const EMPTY_ROOT: Cid = Cid {
 //
 // "hash the key with SHA-256 (binary output); count the number of leading binary zeros in the
 // hash, and divide by two, rounding down" (atproto.com/specs/repository).
+#[inline]
 pub fn layer(path: &[u8]) -> u32 {
-    let digest = Sha256::digest(path);
-    let mut zeros = 0;
-    for byte in digest {
-        zeros += byte.leading_zeros();
-        if byte != 0 {
-            break;
-        }
-    }
-    zeros / 2
+    leading_zeros(path) / 2
 }
 
 /// Fuzz target: of the tree under a CAR's first root, every record is found; undoing the creation

@@ -1,13 +1,11 @@
 //! One node's block: its entries in and out.
 
-use sha2::{Digest, Sha256};
-
 use super::{MstError, NODE_ENTRIES_MAX};
 use crate::cbor::{CID_HEAD, CborError, Reader, Rules, Value, Writer};
 use crate::cid::{CID_BYTES, Link};
+use crate::sha256::sha256;
 
-/// The digest of a node. Nodes are under CIDv1, dag-cbor, sha-256 only.
-pub(super) type Digest32 = [u8; 32];
+pub(super) use crate::sha256::Digest32;
 
 /// An entry as it stands in its block.
 pub(super) struct RawEntry<'a> {
@@ -147,7 +145,7 @@ impl<'o, 'k> NodeWriter<'o, 'k> {
         let mut writer = Writer::new(self.out);
         writer.encoded(b"\x61l");
         write_subtree(&mut writer, left);
-        Sha256::digest(self.out.as_slice()).into()
+        sha256(self.out)
     }
 }
 

@@ -1,8 +1,9 @@
 //! A whole tree in memory, changed key by key.
 
-use super::node::{Digest32, NodeWriter};
+use super::node::NodeWriter;
 use super::{EMPTY_ROOT, layer};
 use crate::cid::Cid;
+use crate::sha256::Digest32;
 
 /// A whole tree in memory, for the simulated network and as the builder in tests.
 ///
