@@ -27,6 +27,7 @@ pub mod address;
 pub mod fetch;
 pub mod host;
 pub mod ids;
+pub mod recycle;
 pub mod reject;
 pub mod ticket;
 pub mod txt;

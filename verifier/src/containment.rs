@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Once};
 
@@ -15,7 +16,7 @@ use protocol::host::HostName;
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
 
-use crate::check::{self, Case, Claim, Known, Ruling};
+use crate::check::{self, Case, Claim, Known, Room, Ruling};
 use crate::faults::{Faults, Provoked};
 
 /// Where panics of checks are told; it must not block, as it is called by the shards' threads.
@@ -52,20 +53,25 @@ pub struct Panicked {
 pub(crate) struct Containment {
     on_panic: OnPanic,
     provoked: Provoked,
+    /// For the next check.
+    room: Room,
 }
 
 impl Containment {
     pub(crate) fn new(on_panic: OnPanic, faults: &Faults) -> Self {
-        Self { on_panic, provoked: Provoked::register(faults) }
+        Self { on_panic, provoked: Provoked::register(faults), room: Room::default() }
     }
 
     /// All checks but the look-ups.
-    pub(crate) fn begin(&self, case: &Case<'_>) -> Result<Claim, Reject> {
+    pub(crate) fn begin(&mut self, case: &Case<'_>) -> Result<Claim, Reject> {
+        let mut room = mem::take(&mut self.room);
         let check = || {
             self.provoked.check(case.did);
-            check::begin(case)
+            check::begin(case, &mut room)
         };
-        self.run(case, check).unwrap_or(Err(Reject::VerifierPanic))
+        let claim = self.run(case, check).unwrap_or(Err(Reject::VerifierPanic));
+        self.room = room;
+        claim
     }
 
     /// Who says it, and the signature.

@@ -83,7 +83,17 @@ pub struct Map<'a> {
 impl<'a> Reader<'a> {
     /// A reader at the front of `bytes`.
     pub fn new(bytes: &'a [u8], rules: Rules) -> Self {
-        Self { bytes, at: 0, rules, canonical: true, depth: 0, keys: Vec::new() }
+        Self::in_room(bytes, rules, Vec::new())
+    }
+
+    /// As [`Reader::new`], with a list that another reader used for keys. It must be empty.
+    pub(crate) fn in_room(bytes: &'a [u8], rules: Rules, keys: Vec<&'a str>) -> Self {
+        Self { bytes, at: 0, rules, canonical: true, depth: 0, keys }
+    }
+
+    /// Gives the list for keys back.
+    pub(crate) fn into_room(self) -> Vec<&'a str> {
+        self.keys
     }
 
     /// How many bytes were read: between two values, the end of one and the start of the next.

@@ -1,9 +1,14 @@
 //! The fields of each kind of event, borrowed from the frame.
 
+use std::mem;
+
+use super::Kind;
 use super::peek::{Header, Malformed};
+use super::splice::{Survey, Surveyor};
 use crate::account::{STATUS_CHARS_MAX, Upstream};
 use crate::cbor::{CborError, Map, Reader, Rules, Value};
 use crate::cid::{Cid, Codec};
+use crate::recycle::recycle;
 
 /// Why a well-formed frame is not the event that it says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,32 +113,71 @@ pub struct AccountFrame<'a> {
 /// One more than the 200 that the protocol allows.
 pub const OPS_DECODED_MAX: usize = 201;
 
+/// Room for ops that is kept from one commit to the next: for as many as it may have, 26 kB.
+const OPS_KEPT_MAX: usize = 256;
+/// Room for keys of open maps that is kept from one commit to the next.
+const KEYS_KEPT_MAX: usize = 256;
 /// Room that is made on an array's word: as much as most commits need, and under 2 KiB.
 const OPS_RESERVED: usize = 16;
+
+/// What a decoded commit was kept in, to be used again.
+#[derive(Debug, Default)]
+pub struct Room {
+    keys: Vec<&'static str>,
+    ops: Vec<Op<'static>>,
+}
+
+impl Room {
+    /// Takes back the list of ops of a commit that is no longer needed.
+    pub fn put_ops(&mut self, ops: Vec<Op<'_>>) {
+        self.ops = recycle(ops, OPS_KEPT_MAX);
+    }
+}
 
 impl<'a> CommitFrame<'a> {
     /// Decodes the payload of a `#commit`. `ops` over [`OPS_DECODED_MAX`] are not decoded:
     /// `Ok` with exactly that many, which the verifier refuses. `since`, `prevData` and an op's
     /// `cid` and `prev` may be null or missing alike.
     pub fn decode(frame: &'a [u8]) -> Result<Self, FieldError> {
-        let (mut reader, mut map) = open(frame)?;
+        Self::decode_from_host(frame, &mut Room::default()).map(|(decoded, _)| decoded)
+    }
+
+    /// As [`CommitFrame::decode`], in the same walk with what [`super::Outgoing::from_surveyed`]
+    /// must know, and in room that is used again.
+    pub fn decode_from_host(
+        frame: &'a [u8],
+        room: &mut Room,
+    ) -> Result<(Self, Survey), FieldError> {
+        let mut reader = Reader::in_room(frame, Rules::Envelope, mem::take(&mut room.keys));
+        let mut ops_room: Vec<Op<'a>> = mem::take(&mut room.ops);
+        let header = Header::read(&mut reader)?;
+        let mut map = payload(&mut reader)?;
+        let mut survey = Surveyor::new(Kind::Commit);
         let (mut repo, mut rev, mut time, mut blocks) = (None, None, None, None);
         let (mut commit, mut ops, mut since, mut prev_data) = (None, None, None, None);
         while let Some(key) = map.next_key(&mut reader)? {
             match key {
+                "seq" => survey.seq(&mut reader)?,
                 "repo" => repo = Some(text(&mut reader, "repo")?),
                 "rev" => rev = Some(text(&mut reader, "rev")?),
                 "time" => time = Some(text(&mut reader, "time")?),
                 "blocks" => blocks = Some(bytes(&mut reader, "blocks")?),
                 "commit" => commit = Some(cid(&mut reader, "commit")?),
-                "ops" => ops = Some(read_ops(&mut reader)?),
-                "since" => since = text_or_null(&mut reader, "since")?,
+                "ops" => ops = Some(read_ops(&mut reader, &mut survey, mem::take(&mut ops_room))?),
+                "since" => {
+                    survey.default();
+                    since = text_or_null(&mut reader, "since")?;
+                }
+                "blobs" | "rebase" | "tooBig" => {
+                    survey.default();
+                    reader.skip()?;
+                }
                 "prevData" => prev_data = cid_or_null(&mut reader, "prevData")?,
                 _ => reader.skip()?,
             }
         }
         reader.end()?;
-        Ok(Self {
+        let decoded = Self {
             repo: required(repo, "repo")?,
             rev: required(rev, "rev")?,
             since,
@@ -142,26 +186,34 @@ impl<'a> CommitFrame<'a> {
             blocks: required(blocks, "blocks")?,
             ops: required(ops, "ops")?,
             time: required(time, "time")?,
-        })
+        };
+        let survey = survey.finish(&header, &reader);
+        room.keys = recycle(reader.into_room(), KEYS_KEPT_MAX);
+        Ok((decoded, survey))
     }
 }
 
 impl<'a> Op<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Self, FieldError> {
+    fn read(reader: &mut Reader<'a>, survey: &mut Surveyor) -> Result<Self, FieldError> {
         let value = reader.value()?;
         let Value::Map(mut map) = value else {
             return Err(FieldError::Type("ops"));
         };
         let (mut action, mut path, mut cid, mut prev) = (None, None, None, None);
+        let mut has_cid = false;
         while let Some(key) = map.next_key(reader)? {
             match key {
                 "action" => action = Some(text(reader, "ops.action")?),
                 "path" => path = Some(text(reader, "ops.path")?),
-                "cid" => cid = cid_or_null(reader, "ops.cid")?,
+                "cid" => {
+                    has_cid = true;
+                    cid = cid_or_null(reader, "ops.cid")?;
+                }
                 "prev" => prev = cid_or_null(reader, "ops.prev")?,
                 _ => reader.skip()?,
             }
         }
+        survey.op(has_cid);
         Ok(Self {
             action: required(action, "ops.action")?,
             path: required(path, "ops.path")?,
@@ -251,24 +303,35 @@ impl From<&AccountFrame<'_>> for Upstream {
 fn open(frame: &[u8]) -> Result<(Reader<'_>, Map<'_>), FieldError> {
     let mut reader = Reader::new(frame, Rules::Envelope);
     Header::read(&mut reader)?;
+    let map = payload(&mut reader)?;
+    Ok((reader, map))
+}
+
+fn payload<'a>(reader: &mut Reader<'a>) -> Result<Map<'a>, FieldError> {
     match reader.value()? {
-        Value::Map(map) => Ok((reader, map)),
+        Value::Map(map) => Ok(map),
         _ => Err(FieldError::Malformed),
     }
 }
 
-fn read_ops<'a>(reader: &mut Reader<'a>) -> Result<Vec<Op<'a>>, FieldError> {
+fn read_ops<'a>(
+    reader: &mut Reader<'a>,
+    survey: &mut Surveyor,
+    mut ops: Vec<Op<'a>>,
+) -> Result<Vec<Op<'a>>, FieldError> {
     let value = reader.value()?;
     let Value::Array(mut array) = value else {
         return Err(FieldError::Type("ops"));
     };
     let claimed = usize::try_from(array.left()).unwrap_or(usize::MAX);
-    let mut ops = Vec::with_capacity(claimed.min(OPS_RESERVED));
+    ops.reserve(claimed.min(OPS_RESERVED));
     while array.next(reader)? {
         if ops.len() < OPS_DECODED_MAX {
-            ops.push(Op::read(reader)?);
+            ops.push(Op::read(reader, survey)?);
         } else {
             reader.skip()?;
+            // Not looked at: whoever sends it on surveys it anew.
+            survey.op(false);
         }
     }
     Ok(ops)

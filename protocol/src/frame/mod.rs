@@ -11,11 +11,11 @@ mod peek;
 mod splice;
 
 pub use decode::{
-    AccountFrame, CommitFrame, FieldError, IdentityFrame, OPS_DECODED_MAX, Op, SyncFrame,
+    AccountFrame, CommitFrame, FieldError, IdentityFrame, OPS_DECODED_MAX, Op, Room, SyncFrame,
 };
 pub use encode::{error, info};
 pub use peek::{Malformed, Peek, peek};
-pub use splice::Outgoing;
+pub use splice::{Outgoing, Survey};
 
 use crate::ids::{SEQ_MAX, Seq};
 

@@ -32,14 +32,24 @@ impl Outgoing {
     /// `tooBig: false`, `blobs: []`, `since: null` and an op's `cid: null` added where missing,
     /// unknown fields kept (protocol.md section 8). `kind` must be what [`super::peek`] said.
     pub fn from_host(frame: &Bytes, kind: Kind) -> Result<Self, FieldError> {
-        let survey = Survey::take(frame, kind)?;
-        if survey.fit {
-            return Ok(Self::surveyed(kind, frame.clone(), survey, false));
+        let Survey { seq, ops, fit } = Survey::take(frame, kind)?;
+        let seq = seq?;
+        if fit {
+            return Ok(Self::surveyed(kind, frame.clone(), seq, ops, false));
         }
         let bytes = recode_frame(frame, kind)?;
-        let survey = Survey::take(&bytes, kind)?;
-        debug_assert!(survey.fit, "what was encoded anew needs no repair");
-        Ok(Self::surveyed(kind, bytes.into(), survey, true))
+        let Survey { seq, ops, fit } = Survey::take(&bytes, kind)?;
+        debug_assert!(fit, "what was encoded anew needs no repair");
+        Ok(Self::surveyed(kind, bytes.into(), seq?, ops, true))
+    }
+
+    /// As [`Outgoing::from_host`], of a `#commit` that was decoded
+    /// ([`super::CommitFrame::decode_from_host`]): it is not walked again.
+    pub fn from_surveyed(frame: &Bytes, survey: Survey) -> Result<Self, FieldError> {
+        if survey.fit {
+            return Ok(Self::surveyed(Kind::Commit, frame.clone(), survey.seq?, survey.ops, false));
+        }
+        Self::from_host(frame, Kind::Commit)
     }
 
     /// A frame of ours, without a seq at the splice's place.
@@ -47,8 +57,8 @@ impl Outgoing {
         Self { kind, span, bytes: bytes.into(), seq: seq_at..seq_at, recoded: false }
     }
 
-    fn surveyed(kind: Kind, bytes: Bytes, survey: Survey, recoded: bool) -> Self {
-        Self { kind, span: survey.ops.max(1), bytes, seq: survey.seq, recoded }
+    fn surveyed(kind: Kind, bytes: Bytes, seq: Range<usize>, ops: u32, recoded: bool) -> Self {
+        Self { kind, span: ops.max(1), bytes, seq, recoded }
     }
 
     /// What it is.
@@ -88,76 +98,114 @@ impl Outgoing {
 }
 
 /// What the splice must know of a host's frame.
-struct Survey {
-    /// Where the integer of `seq` stands.
-    seq: Range<usize>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Where the integer of `seq` stands, or what is wrong with it.
+    seq: Result<Range<usize>, FieldError>,
     /// How many ops it has.
     ops: u32,
     /// Whether it may go out as it is.
     fit: bool,
 }
 
+/// A survey of a payload that is being read.
+pub(super) struct Surveyor {
+    kind: Kind,
+    seq: Result<Range<usize>, FieldError>,
+    ops: u32,
+    /// Fields of the payload that it is given if they are missing.
+    defaults_missing: usize,
+    /// Whether every op has the fields that it is given if they are missing.
+    ops_complete: bool,
+}
+
+impl Surveyor {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            seq: Err(FieldError::Missing("seq")),
+            ops: 0,
+            defaults_missing: defaults(kind).len(),
+            ops_complete: true,
+        }
+    }
+
+    /// Reads the value of `seq`.
+    pub(super) fn seq(&mut self, reader: &mut Reader<'_>) -> Result<(), CborError> {
+        let start = reader.position();
+        self.seq = match reader.unsigned()? {
+            Some(_) => Ok(start..reader.position()),
+            None => Err(FieldError::Type("seq")),
+        };
+        Ok(())
+    }
+
+    /// One of [`COMMIT_DEFAULTS`] is there.
+    //
+    // Once per key, but that is known only at the map's end.
+    pub(super) fn default(&mut self) {
+        self.defaults_missing = self.defaults_missing.saturating_sub(1);
+    }
+
+    /// An op is there.
+    pub(super) fn op(&mut self, has_cid: bool) {
+        self.ops = self.ops.saturating_add(1);
+        self.ops_complete &= has_cid;
+    }
+
+    /// After the end of a frame with this header.
+    pub(super) fn finish(self, header: &Header<'_>, reader: &Reader<'_>) -> Survey {
+        let is_kind = matches!(header, Header::Message(name) if *name == self.kind.name());
+        let is_complete = self.defaults_missing == 0 && self.ops_complete;
+        let fit = is_kind && is_complete && reader.is_canonical();
+        Survey { seq: self.seq, ops: self.ops, fit }
+    }
+}
+
 impl Survey {
     fn take(frame: &[u8], kind: Kind) -> Result<Self, FieldError> {
         let mut reader = Reader::new(frame, Rules::Envelope);
-        match Header::read(&mut reader)? {
-            Header::Message(name) if name == kind.name() => {}
-            _ => return Err(FieldError::Malformed),
+        let header = Header::read(&mut reader)?;
+        if !matches!(header, Header::Message(name) if name == kind.name()) {
+            return Err(FieldError::Malformed);
         }
         let Value::Map(mut map) = reader.value()? else {
             return Err(FieldError::Malformed);
         };
-        let mut seq = None;
-        let mut ops = OpsSurvey { count: 0, complete: true };
-        let mut defaults_missing = defaults(kind).len();
+        let mut survey = Surveyor::new(kind);
         let is_commit = kind == Kind::Commit;
         while let Some(key) = map.next_key(&mut reader)? {
             match key {
-                "seq" => {
-                    let start = reader.position();
-                    reader.unsigned()?.ok_or(FieldError::Type("seq"))?;
-                    seq = Some(start..reader.position());
-                }
-                "ops" if is_commit => ops = OpsSurvey::take(&mut reader)?,
+                "seq" => survey.seq(&mut reader)?,
+                "ops" if is_commit => survey_ops(&mut reader, &mut survey)?,
                 "blobs" | "since" | "rebase" | "tooBig" if is_commit => {
-                    defaults_missing -= 1;
+                    survey.default();
                     reader.skip()?;
                 }
                 _ => reader.skip()?,
             }
         }
         reader.end()?;
-        let fit = reader.is_canonical() && defaults_missing == 0 && ops.complete;
-        Ok(Self { seq: seq.ok_or(FieldError::Missing("seq"))?, ops: ops.count, fit })
+        Ok(survey.finish(&header, &reader))
     }
 }
 
-struct OpsSurvey {
-    count: u32,
-    /// Whether every op has the fields that it is given when they are missing.
-    complete: bool,
-}
-
-impl OpsSurvey {
-    fn take(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
-        let Value::Array(mut array) = reader.value()? else {
+fn survey_ops(reader: &mut Reader<'_>, survey: &mut Surveyor) -> Result<(), FieldError> {
+    let Value::Array(mut array) = reader.value()? else {
+        return Err(FieldError::Type("ops"));
+    };
+    while array.next(reader)? {
+        let Value::Map(mut map) = reader.value()? else {
             return Err(FieldError::Type("ops"));
         };
-        let mut survey = Self { count: 0, complete: true };
-        while array.next(reader)? {
-            let Value::Map(mut map) = reader.value()? else {
-                return Err(FieldError::Type("ops"));
-            };
-            let mut has_cid = false;
-            while let Some(key) = map.next_key(reader)? {
-                has_cid |= key == "cid";
-                reader.skip()?;
-            }
-            survey.count = survey.count.saturating_add(1);
-            survey.complete &= has_cid;
+        let mut has_cid = false;
+        while let Some(key) = map.next_key(reader)? {
+            has_cid |= key == "cid";
+            reader.skip()?;
         }
-        Ok(survey)
+        survey.op(has_cid);
     }
+    Ok(())
 }
 
 /// Encodes a frame anew: the slow path.

@@ -11,47 +11,82 @@
 //!    where nodes split and merge; if the node is absent, the proof is incomplete.
 //! 3. Build nodes from the list, bottom up.
 
-use super::node::{Digest32, NodeWriter};
-use super::partial::{NodeId, PartialTree, Subtree};
+use std::mem;
+
+use super::node::NodeWriter;
+use super::partial::{NodeId, PartialTree, ROOM_ITEMS_MAX, Subtree};
 use super::{Change, EMPTY_ROOT, MstError, layer};
 use crate::cid::Cid;
+use crate::recycle::recycle;
+use crate::sha256::Digest32;
+
+/// What an inversion is computed in, to be used again.
+#[derive(Debug, Default)]
+pub struct InversionRoom {
+    items: Vec<Item<'static>>,
+    pending: Vec<Item<'static>>,
+    builder: Builder,
+}
 
 impl PartialTree<'_> {
     /// Undoes the changes (paths distinct) and returns the root of the tree before. The tree
     /// must hold every `new` (checked with [`PartialTree::get`] by the caller; else it is
     /// [`MstError::Malformed`]). [`MstError::Missing`]: the proof is incomplete.
-    pub fn invert(self, changes: &[Change<'_>]) -> Result<Cid, MstError> {
-        let mut sorted: Vec<&Change<'_>> =
-            changes.iter().filter(|change| change.old != change.new).collect();
-        if sorted.is_empty() {
+    pub fn invert(&self, changes: &[Change<'_>]) -> Result<Cid, MstError> {
+        self.invert_in(&mut InversionRoom::default(), changes)
+    }
+
+    /// As [`PartialTree::invert`], in room that is used again.
+    pub fn invert_in(
+        &self,
+        room: &mut InversionRoom,
+        changes: &[Change<'_>],
+    ) -> Result<Cid, MstError> {
+        let is_in_order = changes.is_sorted_by(|a, b| a.path < b.path);
+        if is_in_order && changes.iter().all(Change::is_effective) {
+            return self.invert_sorted(room, changes);
+        }
+        let mut sorted: Vec<Change<'_>> =
+            changes.iter().filter(|change| change.is_effective()).copied().collect();
+        sorted.sort_unstable_by_key(|change| change.path);
+        self.invert_sorted(room, &sorted)
+    }
+
+    fn invert_sorted(
+        &self,
+        room: &mut InversionRoom,
+        changes: &[Change<'_>],
+    ) -> Result<Cid, MstError> {
+        if changes.is_empty() {
             return Ok(Cid::cbor(self.root));
         }
-        sorted.sort_unstable_by_key(|change| change.path);
         let mut listing = Listing {
-            tree: &self,
-            items: Vec::with_capacity(self.entries.len() + sorted.len()),
-            pending: Vec::new(),
+            tree: self,
+            items: mem::take(&mut room.items),
+            pending: mem::take(&mut room.pending),
         };
-        listing.walk(self.root_node, self.root_layer, &sorted)?;
-        listing.trim_top()?;
-        let mut items = listing.items;
-        if let [Item::Subtree { subtree, .. }] = items[..] {
-            return Ok(Cid::cbor(*subtree.digest));
-        }
-        let Some(top) = items.iter().filter_map(Item::key_layer).max() else {
-            return Ok(EMPTY_ROOT);
-        };
-        let mut builder = Builder {
-            built: Vec::with_capacity(self.nodes_read()),
-            block: Vec::with_capacity(BLOCK_BYTES_RESERVED),
-        };
-        let root = builder.build(&mut items, top)?;
-        Ok(Cid::cbor(*builder.digest(root).ok_or(MstError::Malformed)?))
+        listing.items.reserve(self.entries.len() + changes.len());
+        let listed = listing
+            .walk(self.root_node, self.root_layer, changes)
+            .and_then(|()| listing.trim_top());
+        let Listing { mut items, pending, .. } = listing;
+        let root = listed.and_then(|()| room.builder.root(&mut items, self.nodes_read()));
+        room.items = recycle(items, ROOM_ITEMS_MAX);
+        room.pending = recycle(pending, ROOM_ITEMS_MAX);
+        room.builder.trim();
+        root
+    }
+}
+
+impl Change<'_> {
+    /// Whether it changes anything.
+    fn is_effective(&self) -> bool {
+        self.old != self.new
     }
 }
 
 /// A part of the tree before.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Item<'t> {
     /// `right`: the subtree after it, once that is built.
     Key { key: &'t [u8], layer: u32, value: Value<'t>, right: Built<'t> },
@@ -59,7 +94,7 @@ enum Item<'t> {
     Subtree { subtree: Subtree<'t>, layer: u32 },
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Value<'t> {
     /// As it stands in its node.
     Kept(&'t [u8]),
@@ -77,7 +112,7 @@ impl Item<'_> {
 }
 
 /// A subtree of the tree before.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Built<'t> {
     Nothing,
     /// One that is in the tree after, too.
@@ -100,7 +135,7 @@ impl<'t> Listing<'t, '_> {
         &mut self,
         node: NodeId,
         layer_here: u32,
-        mut changes: &[&'t Change<'t>],
+        mut changes: &'t [Change<'t>],
     ) -> Result<(), MstError> {
         let tree = self.tree;
         let node = tree.node(node);
@@ -136,7 +171,7 @@ impl<'t> Listing<'t, '_> {
         &mut self,
         subtree: Option<Subtree<'t>>,
         layer_above: u32,
-        changes: &[&'t Change<'t>],
+        changes: &'t [Change<'t>],
     ) -> Result<(), MstError> {
         match subtree {
             Some(subtree) => {
@@ -235,6 +270,7 @@ impl<'t> Listing<'t, '_> {
     }
 }
 
+#[derive(Debug, Default)]
 struct Builder {
     /// The digests of nodes that no block holds, in the order in which they were built.
     built: Vec<Digest32>,
@@ -243,6 +279,27 @@ struct Builder {
 }
 
 impl Builder {
+    /// The root of the tree of what is listed.
+    fn root(&mut self, items: &mut [Item<'_>], nodes: usize) -> Result<Cid, MstError> {
+        if let [Item::Subtree { subtree, .. }] = items {
+            return Ok(Cid::cbor(*subtree.digest));
+        }
+        let Some(top) = items.iter().filter_map(Item::key_layer).max() else {
+            return Ok(EMPTY_ROOT);
+        };
+        self.built.clear();
+        self.built.reserve(nodes);
+        self.block.reserve(BLOCK_BYTES_RESERVED);
+        let root = self.build(items, top)?;
+        Ok(Cid::cbor(*self.digest(root).ok_or(MstError::Malformed)?))
+    }
+
+    /// Gives up room of an unusual size.
+    fn trim(&mut self) {
+        self.built = recycle(mem::take(&mut self.built), ROOM_ITEMS_MAX);
+        self.block = recycle(mem::take(&mut self.block), BLOCK_BYTES_KEPT);
+    }
+
     /// Builds the node at `layer_here` over these items.
     // Recurses by layers.
     fn build<'t>(
@@ -293,7 +350,7 @@ impl Builder {
         entries: usize,
         left: Built<'_>,
     ) -> Digest32 {
-        let mut block = std::mem::take(&mut self.block);
+        let mut block = mem::take(&mut self.block);
         let mut writer = NodeWriter::new(&mut block, entries);
         for item in items {
             if let Item::Key { key, layer, value, right } = item
@@ -322,3 +379,5 @@ impl Builder {
 
 /// Room for nodes of 20 entries, so that encoding most of them allocates once.
 const BLOCK_BYTES_RESERVED: usize = 2048;
+/// Room for a node that is kept for the next inversion.
+const BLOCK_BYTES_KEPT: usize = 128 * 1024;

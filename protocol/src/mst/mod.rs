@@ -10,7 +10,8 @@ mod partial;
 mod proof;
 mod tree;
 
-pub use partial::PartialTree;
+pub use invert::InversionRoom;
+pub use partial::{PartialTree, Room};
 pub use tree::Tree;
 
 use crate::cid::Cid;

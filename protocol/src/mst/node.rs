@@ -3,9 +3,7 @@
 use super::{MstError, NODE_ENTRIES_MAX};
 use crate::cbor::{CID_HEAD, CborError, Reader, Rules, Value, Writer};
 use crate::cid::{CID_BYTES, Link};
-use crate::sha256::sha256;
-
-pub(super) use crate::sha256::Digest32;
+use crate::sha256::{Digest32, sha256};
 
 /// An entry as it stands in its block.
 pub(super) struct RawEntry<'a> {

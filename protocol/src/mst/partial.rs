@@ -1,14 +1,16 @@
 //! The part of a tree that a commit's blocks hold, read and checked.
 
-use super::node::{Digest32, NodeReader};
+use super::node::NodeReader;
 use super::{EMPTY_ROOT, KEY_BYTES_MAX, LAYERS_MAX, MstError, layer};
 use crate::car::Blocks;
 use crate::cid::{Cid, Codec, Link};
+use crate::recycle::recycle;
+use crate::sha256::Digest32;
 
 /// The part of a tree that a commit's blocks hold.
 ///
 /// All nodes lie in one list, their entries in another, the bytes of their keys in a third, so
-/// that reading allocates four times, and not by node.
+/// that reading does not allocate by node, and not at all with a [`Room`] of the same size.
 #[derive(Debug)]
 pub struct PartialTree<'a> {
     pub(super) root: Digest32,
@@ -18,6 +20,17 @@ pub struct PartialTree<'a> {
     nodes: Vec<Node<'a>>,
     pub(super) entries: Vec<Entry<'a>>,
     keys: Vec<u8>,
+    /// By the block's position. Of no use after the reading.
+    visited: Vec<bool>,
+}
+
+/// What a tree that is no longer needed was kept in ([`PartialTree::into_room`]).
+#[derive(Debug, Default)]
+pub struct Room {
+    nodes: Vec<Node<'static>>,
+    entries: Vec<Entry<'static>>,
+    keys: Vec<u8>,
+    visited: Vec<bool>,
 }
 
 /// A node that was read: its place in the list.
@@ -55,24 +68,43 @@ impl<'a> PartialTree<'a> {
     /// Reads every node reachable from `root` among the blocks, checking all of protocol.md
     /// section 3's rules. Subtrees whose block is absent stay as their CID.
     pub fn read(blocks: &Blocks<'a>, root: &Cid) -> Result<Self, MstError> {
+        Self::read_into(Room::default(), blocks, root)
+    }
+
+    /// As [`PartialTree::read`], in the room of a tree that is no longer needed.
+    pub fn read_into(room: Room, blocks: &Blocks<'a>, root: &Cid) -> Result<Self, MstError> {
         if root.codec != Codec::DagCbor {
             return Err(MstError::Malformed);
         }
-        let mut reader = TreeReader {
-            blocks,
-            visited: vec![false; blocks.len()],
-            last: None,
-            tree: Self {
-                root: root.digest,
-                root_node: NodeId(0),
-                root_layer: 0,
-                nodes: Vec::with_capacity(blocks.len().min(NODES_RESERVED)),
-                entries: Vec::with_capacity(ENTRIES_RESERVED),
-                keys: Vec::with_capacity(KEY_BYTES_RESERVED),
-            },
+        let Room { mut nodes, mut entries, mut keys, mut visited } = room;
+        nodes.reserve(blocks.len().min(NODES_RESERVED));
+        entries.reserve(ENTRIES_RESERVED);
+        keys.clear();
+        keys.reserve(KEY_BYTES_RESERVED);
+        visited.clear();
+        visited.resize(blocks.len(), false);
+        let tree = Self {
+            root: root.digest,
+            root_node: NodeId(0),
+            root_layer: 0,
+            nodes,
+            entries,
+            keys,
+            visited,
         };
+        let mut reader = TreeReader { blocks, last: None, tree };
         reader.read_root(root)?;
         Ok(reader.tree)
+    }
+
+    /// Gives the room back for the next tree; of an unusually large one it is given up.
+    pub fn into_room(self) -> Room {
+        Room {
+            nodes: recycle(self.nodes, ROOM_ITEMS_MAX),
+            entries: recycle(self.entries, ROOM_ITEMS_MAX),
+            keys: recycle(self.keys, ROOM_KEY_BYTES_MAX),
+            visited: recycle(self.visited, ROOM_ITEMS_MAX),
+        }
     }
 
     /// The record at a path. [`MstError::Missing`]: its search ends in an absent subtree.
@@ -126,8 +158,6 @@ impl<'a> PartialTree<'a> {
 
 struct TreeReader<'b, 'a> {
     blocks: &'b Blocks<'a>,
-    /// By the block's position.
-    visited: Vec<bool>,
     /// The entry before, in the order of the keys over the whole tree.
     last: Option<u32>,
     tree: PartialTree<'a>,
@@ -158,9 +188,9 @@ impl<'a> TreeReader<'_, 'a> {
 
     /// Its block, if it is there.
     fn visit(&mut self, digest: &Digest32) -> Result<Option<usize>, MstError> {
-        let position = self.blocks.position(&Cid::cbor(*digest));
+        let position = self.blocks.find(Codec::DagCbor, digest);
         if let Some(position) = position
-            && std::mem::replace(&mut self.visited[position], true)
+            && std::mem::replace(&mut self.tree.visited[position], true)
         {
             return Err(MstError::TooLarge);
         }
@@ -263,6 +293,10 @@ fn index(number: u32) -> usize {
     usize::try_from(number).expect("32 bits fit into a usize")
 }
 
+/// Room that is kept from one tree to the next, for any honest commit: 1.3 MiB in all, and
+/// much less if none was large.
+pub(super) const ROOM_ITEMS_MAX: usize = 16_384;
+const ROOM_KEY_BYTES_MAX: usize = 512 * 1024;
 /// Room for what most commits hold (8 KiB in all), so that each list is allocated once.
 const NODES_RESERVED: usize = 16;
 const ENTRIES_RESERVED: usize = 48;

@@ -11,7 +11,7 @@ use protocol::did::Did;
 use protocol::frame::{self, Peek};
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
-use verifier::check::{Case, Proof, begin, did_reject};
+use verifier::check::{Case, Proof, Room, begin, did_reject};
 
 use crate::config;
 
@@ -53,7 +53,7 @@ fn judge(frame: &Bytes) -> anyhow::Result<String> {
         tombstone_spacing: Duration::ZERO,
         now,
     };
-    Ok(match begin(&case) {
+    Ok(match begin(&case, &mut Room::default()) {
         Ok(_) => format!("{said}: right in itself; its signature and its host were not looked at"),
         Err(reject) => format!("{said}: {}", reject.name()),
     })

@@ -95,5 +95,6 @@ fn once(shape: &str, step: &str) {
 
 #[inline(never)]
 fn measured(step: &steps::Step, samples: &[Sample]) {
-    samples.iter().for_each(step.run);
+    let mut rooms = steps::Rooms::default();
+    samples.iter().for_each(|it| (step.run)(&mut rooms, it));
 }

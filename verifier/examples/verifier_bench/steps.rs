@@ -1,16 +1,17 @@
 //! The steps of a check, each alone: their time and their allocations.
 
 use std::hint::black_box;
+use std::mem;
 use std::time::Duration;
 
 use protocol::car;
 use protocol::commit::Commit;
-use protocol::frame::{CommitFrame, HostKind, Kind, Outgoing};
+use protocol::frame::{self, CommitFrame, HostKind, Kind};
 use protocol::ids::{Epoch, HostId, HostSeq};
-use protocol::mst::PartialTree;
+use protocol::mst::{self, PartialTree};
 use sha2::{Digest as _, Sha256};
 use verifier::Handles;
-use verifier::check::{Case, Proof, begin, check};
+use verifier::check::{Case, Known, Proof, Room, Ruling, begin};
 
 use crate::clock;
 use crate::samples::Sample;
@@ -20,32 +21,58 @@ use crate::testing::START;
 /// A step.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    pub(crate) run: fn(&Sample),
+    pub(crate) run: fn(&mut Rooms, &Sample),
+}
+
+/// What a shard hands from one check to the next.
+#[derive(Default)]
+pub(crate) struct Rooms {
+    check: Room,
+    frame: frame::Room,
+    car: car::Room,
+    tree: mst::Room,
+    inversion: mst::InversionRoom,
 }
 
 /// Those of the check, and behind them what they are compared with.
 pub(crate) const STEPS: &[Step] = &[
-    Step { name: DECODE, run: |it| drop(black_box(CommitFrame::decode(&it.frame).unwrap())) },
-    Step { name: CAR, run: |it| drop(black_box(car::read(it.decoded.blocks).unwrap())) },
-    Step { name: COMMIT, run: |it| drop(black_box(Commit::parse(it.commit_block).unwrap())) },
-    Step { name: READ, run: |it| drop(black_box(tree(it))) },
+    Step {
+        name: DECODE,
+        run: |rooms, it| {
+            let decoded = CommitFrame::decode_from_host(&it.frame, &mut rooms.frame);
+            rooms.frame.put_ops(black_box(decoded).unwrap().0.ops);
+        },
+    },
+    Step {
+        name: CAR,
+        run: |rooms, it| {
+            let read = car::read_into(mem::take(&mut rooms.car), it.decoded.blocks);
+            rooms.car = black_box(read).unwrap().1.into_room();
+        },
+    },
+    Step {
+        name: COMMIT,
+        run: |_, it| {
+            black_box(Commit::parse(it.commit_block).unwrap());
+        },
+    },
+    Step { name: READ, run: |rooms, it| rooms.tree = black_box(tree(rooms, it)).into_room() },
     Step { name: READ_AND_INVERT, run: invert },
     Step {
-        name: OUTGOING,
-        run: |it| drop(black_box(Outgoing::from_host(&it.frame, Kind::Commit).unwrap())),
+        name: BEGIN,
+        run: |rooms, it| drop(black_box(begin(&case(it), &mut rooms.check).unwrap())),
     },
-    Step { name: BEGIN, run: |it| drop(black_box(begin(&case(it)).unwrap())) },
-    Step { name: SIGNATURE, run: verify },
-    Step { name: WHOLE, run: |it| drop(black_box(check(&case(it), &it.identity).unwrap())) },
+    Step { name: SIGNATURE, run: |_, it| verify(it) },
+    Step { name: WHOLE, run: whole },
     Step {
         name: SHA_BYTES,
-        run: |it| {
+        run: |_, it| {
             black_box(Sha256::digest(it.decoded.blocks));
         },
     },
     Step {
         name: SHA_NEEDED,
-        run: |it| {
+        run: |_, it| {
             for message in it.hashed_blocks.iter().chain(&it.hashed_nodes).chain(&it.keys) {
                 black_box(Sha256::digest(message));
             }
@@ -59,25 +86,26 @@ pub(crate) fn time(titles: &[String], columns: &[&[Sample]]) -> Table {
     for step in STEPS {
         table.add(step.name, columns.iter().map(|samples| micros(step, samples)).collect());
     }
-    let mut derive = |name: &str, figure: fn(&dyn Fn(&str) -> f64) -> f64| {
-        let of_column = |at: usize| figure(&|row: &str| table.row(row)[at]);
-        let figures = (0..columns.len()).map(of_column).collect();
-        table.add(name, figures);
-    };
-    derive("inversion", |row| row(READ_AND_INVERT) - row(READ));
-    derive("all but the signature", |row| row(WHOLE) - row(SIGNATURE));
-    derive("whole ÷ (signature + SHA-256 of the bytes)", |row| {
-        row(WHOLE) / (row(SIGNATURE) + row(SHA_BYTES))
-    });
+    let rows = |figure: &dyn Fn(usize) -> f64| (0..columns.len()).map(figure).collect::<Vec<_>>();
+    let cell = |row: &str, column: usize| table.row(row)[column];
+    let inversion = rows(&|at| cell(READ_AND_INVERT, at) - cell(READ, at));
+    let unsigned = rows(&|at| cell(WHOLE, at) - cell(SIGNATURE, at));
+    let ratio = rows(&|at| cell(WHOLE, at) / (cell(SIGNATURE, at) + cell(SHA_BYTES, at)));
+    table.add("inversion", inversion);
+    table.add("all but the signature", unsigned);
+    table.add("whole ÷ (signature + SHA-256 of the bytes)", ratio);
     table
 }
 
-/// How often each step allocates.
+/// How often each step allocates, once its rooms have grown.
 pub(crate) fn allocations(titles: &[String], columns: &[&[Sample]]) -> Table {
     let mut table = Table::new("allocations for a commit", titles);
     for step in STEPS {
         let count = |samples: &&[Sample]| {
-            let info = allocation_counter::measure(|| samples.iter().for_each(step.run));
+            let mut rooms = Rooms::default();
+            let mut run = || samples.iter().for_each(|it| (step.run)(&mut rooms, it));
+            run();
+            let info = allocation_counter::measure(run);
             count_f64(usize::try_from(info.count_total).unwrap()) / count_f64(samples.len())
         };
         table.add(step.name, columns.iter().map(count).collect());
@@ -88,9 +116,10 @@ pub(crate) fn allocations(titles: &[String], columns: &[&[Sample]]) -> Table {
 /// The mean over portions, of each its fastest round: what else the machine does only adds.
 fn micros(step: &Step, samples: &[Sample]) -> f64 {
     let portion = samples.len().div_ceil(40);
-    let round = |samples: &[Sample]| {
+    let mut rooms = Rooms::default();
+    let mut round = |samples: &[Sample]| {
         let start = clock::thread();
-        samples.iter().map(black_box).for_each(step.run);
+        samples.iter().for_each(|it| (step.run)(&mut rooms, black_box(it)));
         clock::thread() - start
     };
     let fastest = |samples: &[Sample]| (0..ROUNDS).map(|_| round(samples)).min().unwrap();
@@ -98,16 +127,28 @@ fn micros(step: &Step, samples: &[Sample]) -> f64 {
     sum.as_secs_f64() * 1e6 / count_f64(samples.len())
 }
 
-fn tree(sample: &Sample) -> PartialTree<'static> {
-    PartialTree::read(&sample.blocks, &sample.commit.data).unwrap()
+fn tree<'s>(rooms: &mut Rooms, sample: &'s Sample) -> PartialTree<'s> {
+    let room = mem::take(&mut rooms.tree);
+    PartialTree::read_into(room, &sample.blocks, &sample.commit.data).unwrap()
 }
 
-fn invert(sample: &Sample) {
-    let tree = tree(sample);
+fn invert(rooms: &mut Rooms, sample: &Sample) {
+    let tree = tree(rooms, sample);
     for change in &sample.changes {
         assert_eq!(tree.get(change.path), Ok(change.new));
     }
-    assert_eq!(tree.invert(&sample.changes).ok(), sample.decoded.prev_data);
+    let before = tree.invert_in(&mut rooms.inversion, &sample.changes);
+    assert_eq!(before.ok(), sample.decoded.prev_data);
+    rooms.tree = tree.into_room();
+}
+
+fn whole(rooms: &mut Rooms, sample: &Sample) {
+    let case = case(sample);
+    let claim = begin(&case, &mut rooms.check).unwrap();
+    let identity = Some(&sample.identity);
+    let known = Known { identity, before: identity, ..Known::default() };
+    let ruling = black_box(claim.settle(&case, &known));
+    assert!(matches!(ruling, Ruling::Accept(_)));
 }
 
 fn verify(sample: &Sample) {
@@ -139,7 +180,6 @@ const CAR: &str = "CAR: walk, hash, index";
 const COMMIT: &str = "commit block";
 const READ: &str = "MST: parse, check keys and layers";
 const READ_AND_INVERT: &str = "MST: parse and inversion";
-const OUTGOING: &str = "outgoing frame";
 const BEGIN: &str = "all before the look-ups";
 const SIGNATURE: &str = "signature";
 const WHOLE: &str = "whole";

@@ -1,16 +1,30 @@
 //! `#commit`: a change of a repo, with the blocks that prove it.
 
+use std::mem;
+
 use protocol::account::Repo;
 use protocol::cid::{Cid, Link};
-use protocol::frame::{CommitFrame, Kind, Outgoing};
+use protocol::frame::{CommitFrame, Outgoing, Survey};
 use protocol::reject::Reject;
 
 use super::speaker::RepoClaim;
-use super::{Case, envelope, inversion, ops};
+use super::{Case, Room, envelope, inversion, ops};
 
 /// Everything that a commit says of itself, in the order of protocol.md section 3.
-pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
-    let frame = CommitFrame::decode(case.frame).map_err(envelope::field_reject)?;
+pub(super) fn begin(case: &Case<'_>, room: &mut Room) -> Result<RepoClaim, Reject> {
+    let (frame, survey) = CommitFrame::decode_from_host(case.frame, &mut room.frame)
+        .map_err(envelope::field_reject)?;
+    let claim = judge(case, &frame, survey, room);
+    room.frame.put_ops(frame.ops);
+    claim
+}
+
+fn judge(
+    case: &Case<'_>,
+    frame: &CommitFrame<'_>,
+    survey: Survey,
+    room: &mut Room,
+) -> Result<RepoClaim, Reject> {
     envelope::same_did(case, frame.repo)?;
     if frame.blocks.len() > BLOCKS_BYTES_MAX {
         return Err(Reject::BlocksTooBig);
@@ -26,23 +40,25 @@ pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
     }
     envelope::time(frame.time)?;
 
-    let (root, blocks) = envelope::blocks(frame.blocks)?;
+    let (root, blocks) = envelope::blocks(mem::take(&mut room.car), frame.blocks)?;
     if root != Link::Sha256(frame.commit) {
         return Err(Reject::CommitCidMismatch);
     }
     let commit = envelope::commit(case, &blocks, &frame.commit, frame.rev)?;
-    let fold = ops::fold(&frame.ops)?;
+    let fold = ops::fold(&frame.ops, room)?;
     ops::records(&fold, &blocks)?;
-    let proven = inversion::prove(case.proof, &frame, &fold, &blocks, &commit.data)?;
+    let proven = inversion::prove(case.proof, frame, &fold, &blocks, &commit.data, room)?;
+    room.put_fold(fold);
+    room.car = blocks.into_room();
 
-    let outgoing = Outgoing::from_host(case.frame, Kind::Commit).map_err(envelope::field_reject)?;
+    let outgoing = Outgoing::from_surveyed(case.frame, survey).map_err(envelope::field_reject)?;
     Ok(RepoClaim {
         outgoing,
         repo: Repo { rev, data: commit.data.digest, commit: frame.commit.digest },
         signature: commit.signature,
         unsigned_digest: commit.unsigned_digest,
         closes_ratchet: proven == inversion::Proven::Whole,
-        chain_break: held.is_some_and(|held| breaks_chain(&frame, &held, proven)),
+        chain_break: held.is_some_and(|held| breaks_chain(frame, &held, proven)),
     })
 }
 

@@ -49,8 +49,8 @@ pub(super) fn time(text: &str) -> Result<(), Reject> {
 }
 
 /// The CAR in `blocks`, every hash in it checked.
-pub(super) fn blocks(bytes: &[u8]) -> Result<(Link<'_>, Blocks<'_>), Reject> {
-    car::read(bytes).map_err(|error| match error {
+pub(super) fn blocks(room: car::Room, bytes: &[u8]) -> Result<(Link<'_>, Blocks<'_>), Reject> {
+    car::read_into(room, bytes).map_err(|error| match error {
         CarError::Malformed => Reject::CarMalformed,
         CarError::BlockMismatch => Reject::BlockCidMismatch,
     })

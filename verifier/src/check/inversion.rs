@@ -1,15 +1,16 @@
 //! The proof of a commit: the tree holds what the ops say, and undoing them gives `prevData`.
 
+use std::mem;
 use std::sync::LazyLock;
 
 use protocol::car::Blocks;
 use protocol::cid::Cid;
 use protocol::frame::CommitFrame;
-use protocol::mst::{Change, MstError, PartialTree, Tree};
+use protocol::mst::{MstError, PartialTree, Tree};
 use protocol::reject::Reject;
 
-use super::Proof;
 use super::ops::Fold;
+use super::{Proof, Room};
 
 /// How much was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +30,14 @@ pub(super) fn prove(
     fold: &Fold<'_>,
     blocks: &Blocks<'_>,
     data: &Cid,
+    room: &mut Room,
 ) -> Result<Proven, Reject> {
     if fold.changes.is_empty() {
-        return unchanged(proof, frame, blocks, data);
+        return unchanged(proof, frame, blocks, data, room);
     }
     let proven = match frame.prev_data {
-        Some(prev_data) if fold.has_every_prev => whole(&prev_data, fold, blocks, data),
-        prev_data => part(proof, prev_data.is_none(), fold, blocks, data),
+        Some(prev_data) if fold.has_every_prev => whole(&prev_data, fold, blocks, data, room),
+        prev_data => part(proof, prev_data.is_none(), fold, blocks, data, room),
     };
     match proven {
         Err(Reject::InversionIncomplete) if proof == Proof::Lenient => Ok(Proven::TreeOnly),
@@ -56,9 +58,11 @@ fn unchanged(
     frame: &CommitFrame<'_>,
     blocks: &Blocks<'_>,
     data: &Cid,
+    room: &mut Room,
 ) -> Result<Proven, Reject> {
-    match PartialTree::read(blocks, data) {
-        Ok(_) | Err(MstError::Missing) => {}
+    match PartialTree::read_into(mem::take(&mut room.tree), blocks, data) {
+        Ok(tree) => room.tree = tree.into_room(),
+        Err(MstError::Missing) => {}
         Err(error) => return Err(reject(error)),
     }
     match frame.prev_data {
@@ -76,12 +80,15 @@ fn whole(
     fold: &Fold<'_>,
     blocks: &Blocks<'_>,
     data: &Cid,
+    room: &mut Room,
 ) -> Result<Proven, Reject> {
-    let (tree, deletions_shown) = read(fold, blocks, data)?;
+    let (tree, deletions_shown) = read(fold, blocks, data, room)?;
     if !deletions_shown {
         return Err(Reject::InversionIncomplete);
     }
-    if tree.invert(&effective(fold)).map_err(reject)? != *prev_data {
+    let before = tree.invert_in(&mut room.inversion, &fold.changes).map_err(reject)?;
+    room.tree = tree.into_room();
+    if before != *prev_data {
         return Err(Reject::InversionMismatch);
     }
     Ok(Proven::Whole)
@@ -95,14 +102,19 @@ fn part(
     fold: &Fold<'_>,
     blocks: &Blocks<'_>,
     data: &Cid,
+    room: &mut Room,
 ) -> Result<Proven, Reject> {
-    let (tree, deletions_shown) = read(fold, blocks, data)?;
-    if may_be_first && fold.has_every_prev && deletions_shown {
-        match tree.invert(&effective(fold)) {
-            Ok(root) if root == *empty_tree() => return Ok(Proven::First),
-            Ok(_) | Err(MstError::Missing) => {}
+    let (tree, deletions_shown) = read(fold, blocks, data, room)?;
+    let may_be_first = may_be_first && fold.has_every_prev && deletions_shown;
+    let is_first = may_be_first
+        && match tree.invert_in(&mut room.inversion, &fold.changes) {
+            Ok(before) => before == *empty_tree(),
+            Err(MstError::Missing) => false,
             Err(error) => return Err(reject(error)),
-        }
+        };
+    room.tree = tree.into_room();
+    if is_first {
+        return Ok(Proven::First);
     }
     match proof {
         Proof::Owed => Err(Reject::PrevDataMissing),
@@ -116,8 +128,9 @@ fn read<'a>(
     fold: &Fold<'_>,
     blocks: &Blocks<'a>,
     data: &Cid,
+    room: &mut Room,
 ) -> Result<(PartialTree<'a>, bool), Reject> {
-    let tree = PartialTree::read(blocks, data).map_err(reject)?;
+    let tree = PartialTree::read_into(mem::take(&mut room.tree), blocks, data).map_err(reject)?;
     let mut deletions_shown = true;
     for change in &fold.changes {
         match tree.get(change.path) {
@@ -128,11 +141,6 @@ fn read<'a>(
         }
     }
     Ok((tree, deletions_shown))
-}
-
-/// What there is to undo: a record created and deleted in one commit left nothing.
-fn effective<'a>(fold: &Fold<'a>) -> Vec<Change<'a>> {
-    fold.changes.iter().filter(|change| change.old != change.new).copied().collect()
 }
 
 fn reject(error: MstError) -> Reject {

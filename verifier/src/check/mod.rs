@@ -13,6 +13,7 @@ mod fuzz;
 mod identity;
 mod inversion;
 mod ops;
+mod room;
 mod speaker;
 mod sync;
 mod tombstone;
@@ -30,6 +31,7 @@ use protocol::tid::Tid;
 
 pub use decision::decide;
 pub use fuzz::fuzz_check;
+pub use room::Room;
 
 use crate::identity::Resolution;
 use crate::options::Handles;
@@ -162,12 +164,15 @@ pub enum Need {
 }
 
 /// Checks what an event says of itself and against the account's state, without any look-up.
-pub fn begin(case: &Case<'_>) -> Result<Claim, Reject> {
+/// Nothing that is in the room has a say: it is there so that nothing is allocated.
+pub fn begin(case: &Case<'_>, room: &mut Room) -> Result<Claim, Reject> {
     if case.is_applied() {
         return Err(Reject::AlreadyApplied);
     }
     match case.kind {
-        HostKind::Event(Kind::Commit) => commit::begin(case).map(|claim| Claim::Repo(claim.into())),
+        HostKind::Event(Kind::Commit) => {
+            commit::begin(case, room).map(|claim| Claim::Repo(claim.into()))
+        }
         HostKind::Event(Kind::Sync) => sync::begin(case).map(|claim| Claim::Repo(claim.into())),
         HostKind::Event(Kind::Account) => {
             account::begin(case).map(|claim| Claim::Account(claim.into()))
@@ -199,7 +204,7 @@ impl Claim {
 
 /// The whole way at once, for what needs no look-up beyond this document.
 pub fn check(case: &Case<'_>, identity: &Identity) -> Result<Accepted, Reject> {
-    let claim = begin(case)?;
+    let claim = begin(case, &mut Room::default())?;
     let known = Known {
         identity: Some(identity),
         before: Some(identity),

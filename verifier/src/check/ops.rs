@@ -1,5 +1,7 @@
 //! The ops of a commit: several on one path become one change, and the records are looked at.
 
+use std::mem;
+
 use protocol::car::Blocks;
 use protocol::cbor;
 use protocol::cid::Cid;
@@ -7,6 +9,8 @@ use protocol::frame::Op;
 use protocol::mst::Change;
 use protocol::reject::Reject;
 use protocol::rkey;
+
+use super::Room;
 
 /// A commit's ops, folded: one change for each path.
 #[derive(Debug)]
@@ -20,14 +24,22 @@ pub(super) struct Fold<'a> {
 /// Folds the ops in order: old = the first op's `prev`, new = the last op's `cid`. Later ops'
 /// `prev` is not looked at. The real PDS sends several ops on one path: delete A + create A,
 /// update A twice, create B + delete B.
-pub(super) fn fold<'a>(ops: &[Op<'a>]) -> Result<Fold<'a>, Reject> {
-    let actions = ops.iter().map(action).collect::<Result<Vec<_>, _>>()?;
-    let mut order: Vec<usize> = (0..ops.len()).collect();
-    order.sort_by_key(|&index| ops[index].path);
-    let mut fold = Fold { changes: Vec::with_capacity(ops.len()), has_every_prev: true };
-    for index in order {
+pub(super) fn fold<'a>(ops: &[Op<'a>], room: &mut Room) -> Result<Fold<'a>, Reject> {
+    for op in ops {
+        action(op)?;
+        if !rkey::is_path(op.path) {
+            return Err(Reject::OpPath);
+        }
+    }
+    room.order.clear();
+    room.order.extend(0..ops.len());
+    // Ops on one path stay in their order.
+    room.order.sort_unstable_by_key(|&index| (ops[index].path, index));
+    let mut fold = Fold { changes: mem::take(&mut room.changes), has_every_prev: true };
+    fold.changes.reserve(ops.len());
+    for &index in &room.order {
         let op = &ops[index];
-        let action = actions[index];
+        let action = action(op)?;
         match fold.changes.last_mut().filter(|change| change.path == op.path) {
             Some(change) => {
                 // Create only where nothing is, update and delete only where something is.
@@ -79,16 +91,12 @@ enum Action {
 /// "create: cid; update: cid, prev; delete: prev", nothing else (com.atproto.sync.subscribeRepos).
 /// A missing `prev` is Sync 1.0, judged with the proof; one too many, with the fold.
 fn action(op: &Op<'_>) -> Result<Action, Reject> {
-    let action = match (op.action, op.cid, op.prev) {
-        ("create", Some(_), _) => Action::Create,
-        ("update", Some(_), _) => Action::Update,
-        ("delete", None, _) => Action::Delete,
-        _ => return Err(Reject::OpMalformed),
-    };
-    if !rkey::is_path(op.path) {
-        return Err(Reject::OpPath);
+    match (op.action, op.cid) {
+        ("create", Some(_)) => Ok(Action::Create),
+        ("update", Some(_)) => Ok(Action::Update),
+        ("delete", None) => Ok(Action::Delete),
+        _ => Err(Reject::OpMalformed),
     }
-    Ok(action)
 }
 
 /// A record's own limit (atproto.com/guides/data-validation).

@@ -1,6 +1,7 @@
 //! `#sync`: the state of a repo, without what changed.
 
 use protocol::account::Repo;
+use protocol::car;
 use protocol::cid::{Codec, Link};
 use protocol::frame::{Kind, Outgoing, SyncFrame};
 use protocol::reject::Reject;
@@ -25,7 +26,7 @@ pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
     }
     envelope::time(frame.time)?;
 
-    let (root, blocks) = envelope::blocks(frame.blocks)?;
+    let (root, blocks) = envelope::blocks(car::Room::default(), frame.blocks)?;
     let Link::Sha256(root) = root else { return Err(Reject::CidUnsupported) };
     if root.codec != Codec::DagCbor {
         return Err(Reject::CidUnsupported);

@@ -112,7 +112,7 @@ impl World {
             tombstone_spacing: Duration::from_secs(60),
             now: self.now,
         };
-        match begin(&case) {
+        match begin(&case, &mut Room::default()) {
             Ok(claim) => claim.settle(&case, known),
             Err(reject) => Ruling::Reject(reject),
         }
