@@ -28,7 +28,7 @@ pub struct Answer {
     pub status: u16,
     /// The `Server` header, if it is text.
     pub server: Option<String>,
-    /// The `Retry-After` header in seconds, if there is one.
+    /// How long the `Retry-After` header asks to wait, if there is one.
     pub retry_after: Option<Duration>,
     /// The body, within its limit.
     pub body: Bytes,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::routing::get;
 use loadtest::dns::{Dns, Fault};
 use protocol::fetch::{Fetch, FetchError, Get};
@@ -23,6 +23,7 @@ async fn server() -> String {
         .route("/page-by-redirect", get(|| async { (StatusCode::FOUND, [(LOCATION, "/page")]) }))
         .route("/away", get(|| async { (StatusCode::FOUND, [(LOCATION, "http://localhost:1/")]) }))
         .route("/metadata", get(|| async { (StatusCode::FOUND, [(LOCATION, METADATA)]) }))
+        .route("/busy", get(|| async { (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "7")]) }))
         .route("/never", get(std::future::pending::<()>));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -57,6 +58,10 @@ async fn what_is_not_public_is_not_asked() {
         "https://[::1]/".to_owned(),
         "https://10.0.0.1/".to_owned(),
         "https://2130706433/".to_owned(),
+        "https://0x7f000001/".to_owned(),
+        "https://[::ffff:127.0.0.1]/".to_owned(),
+        "https://[64:ff9b::7f00:1]/".to_owned(),
+        "https://[::ffff:a9fe:a9fe]/".to_owned(),
         "https://example.com:8443/".to_owned(),
         "file:///etc/passwd".to_owned(),
         METADATA.to_owned(),
@@ -113,6 +118,33 @@ async fn size_redirects_and_time_have_limits() {
     assert!(matches!(fetch.get(small).await, Err(FetchError::TooBig)));
 }
 
+#[tokio::test]
+async fn an_answer_says_when_to_come_back() {
+    let base = server().await;
+    let url = format!("{base}/busy");
+    let get = Get { url, timeout: PATIENCE, body_bytes_max: 1_000, redirects_max: 0 };
+    let answer = fetch(HostRules::Insecure, &[]).get(get).await.unwrap();
+    assert_eq!((answer.status, answer.retry_after), (429, Some(Duration::from_secs(7))));
+}
+
+#[tokio::test]
+async fn strangers_that_never_answer_take_no_place_from_the_operators_own_address() {
+    let (directory, stranger) = (server().await, server().await);
+    let fetch = fetch(HostRules::Insecure, std::slice::from_ref(&directory));
+    let get = |url: String| Get { url, timeout: PATIENCE, body_bytes_max: 1_000, redirects_max: 0 };
+    // More than there are places for them.
+    let mut hanging = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let (fetch, get) = (fetch.clone(), get(format!("{stranger}/never")));
+        hanging.spawn(async move { fetch.get(get).await.map(|answer| answer.status) });
+    }
+    tokio::task::yield_now().await;
+    let answer = fetch.get(get(format!("{directory}/page"))).await;
+    assert_eq!(answer.unwrap().status, 200);
+    assert!(hanging.try_join_next().is_none());
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Where clouds keep their secrets.
 const METADATA: &str = "http://169.254.169.254/latest/meta-data";
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use crawler::Transport;
@@ -38,6 +38,7 @@ pub fn fetcher(dialer: Arc<Dialer>, user_agent: &str) -> anyhow::Result<Fetch> {
         dialer,
         user_agent,
         places: Semaphore::new(IN_FLIGHT_MAX),
+        trusted_places: Semaphore::new(TRUSTED_IN_FLIGHT_MAX),
         origins: Pace::new(ORIGIN_INTERVAL, ORIGIN_BURST),
     });
     Ok(Fetch::new(move |get| {
@@ -52,6 +53,9 @@ struct HttpClient {
     user_agent: HeaderValue,
     /// The bounded pool.
     places: Semaphore,
+    /// That of the origins that the operator configured: strangers that never answer take no place
+    /// from the directory.
+    trusted_places: Semaphore,
     /// Requests to origins that the operator did not configure.
     origins: Pace<String>,
 }
@@ -62,10 +66,11 @@ impl HttpClient {
     }
 
     async fn follow(&self, get: &Get) -> Result<Answer, FetchError> {
-        let _place = self.places.acquire().await.expect("the semaphore is never closed");
         let mut url = Url::parse(&get.url).map_err(|error| address_error(&get.url, &error))?;
         // An operator's own address, private perhaps, is not to be reached by way of a redirect.
         let trusted = self.dialer.is_trusted(&url.origin().ascii_serialization());
+        let places = if trusted { &self.trusted_places } else { &self.places };
+        let _place = places.acquire().await.expect("the semaphore is never closed");
         for _ in 0..=get.redirects_max {
             let origin = url.origin().ascii_serialization();
             if !trusted && self.dialer.is_trusted(&origin) {
@@ -122,7 +127,7 @@ async fn answer(
     let (parts, body) = response.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let server = text(SERVER).map(str::to_owned);
-    let retry_after = text(RETRY_AFTER).and_then(|text| text.parse().ok());
+    let retry_after = text(RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
     let body = Limited::new(body, body_bytes_max).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             FetchError::TooBig
@@ -130,9 +135,19 @@ async fn answer(
             FetchError::Connection(error.to_string())
         }
     })?;
-    let retry_after = retry_after.map(Duration::from_secs);
     let status = parts.status.as_u16();
     Ok(Answer { status, server, retry_after, body: body.to_bytes() })
+}
+
+/// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 section 10.2.3).
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds are a very long time.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
 }
 
 fn address_error(url: &str, error: &dyn std::error::Error) -> FetchError {
@@ -241,6 +256,8 @@ impl hyper::rt::Write for Pooled {
 
 /// Requests under way at once, all together: a socket and at most one body limit each.
 const IN_FLIGHT_MAX: usize = 256;
+/// Beside it the resolver's own limit for each directory, `--plc-concurrency`.
+const TRUSTED_IN_FLIGHT_MAX: usize = 2_048;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The PLC directory gains by kept connections; the rest is asked once in a while.
 const IDLE_PER_HOST_MAX: usize = 16;
@@ -249,3 +266,25 @@ const HEADERS_MAX: usize = 64;
 const ORIGIN_INTERVAL: Duration = Duration::from_millis(100);
 const ORIGIN_BURST: u32 = 50;
 const URL_CHARS_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").unwrap();
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
+        };
+        check("120", Some(120));
+        check(" 0 ", Some(0));
+        check("99999999999999999999999", Some(u64::MAX));
+        check("Fri, 31 Dec 1999 23:59:59 GMT", Some(59));
+        check("Friday, 31-Dec-99 23:59:59 GMT", Some(59));
+        check("Fri, 31 Dec 1999 23:58:59 GMT", Some(0));
+        for nothing in ["", "-1", "1.5", "soon", "Fri, 99 Dec 1999 23:59:59 GMT"] {
+            check(nothing, None);
+        }
+    }
+}
