@@ -103,6 +103,14 @@ impl PublicKey {
         }
     }
 
+    /// Bytes that it holds outside of itself, about: a P-256 key is an object of the C library.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Point::K256(_) => 0,
+            Point::P256 { .. } => P256_HEAP_BYTES,
+        }
+    }
+
     /// `did:key:z…`.
     pub fn to_did_key(&self) -> String {
         format!("did:key:{}", self.to_multikey())
@@ -320,6 +328,8 @@ fn compress(point: &[u8]) -> [u8; COMPRESSED_BYTES] {
 }
 
 const COMPRESSED_BYTES: usize = 33;
+/// Measured: what the C library allocates for one parsed key.
+const P256_HEAP_BYTES: usize = 700;
 /// An uncompressed point is the longest that a multibase text may hold.
 const DECODED_BYTES_MAX: usize = 65;
 

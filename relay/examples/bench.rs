@@ -255,6 +255,7 @@ impl Relay {
             .args(["--plc-url", &network.plc.url(), "--host", &hosts.join(",")])
             // Which handles resolve in time differs from run to run.
             .args(["--handles", "pass"])
+            .args(["--plc-rate", "100000"])
             .arg("--data-dir")
             .arg(dir)
             .args(more)

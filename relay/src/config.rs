@@ -58,6 +58,26 @@ pub struct Serve {
     )]
     pub plc_urls: Vec<String>,
 
+    /// Requests a second to one PLC directory, on average.
+    #[arg(
+        long,
+        env = "MAINSTEM_PLC_RATE",
+        value_name = "REQUESTS_PER_S",
+        default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    pub plc_rate: u32,
+
+    /// Requests under way to one PLC directory.
+    #[arg(
+        long,
+        env = "MAINSTEM_PLC_CONCURRENCY",
+        value_name = "N",
+        default_value_t = 128,
+        value_parser = clap::value_parser!(u32).range(1..=1_024)
+    )]
+    pub plc_concurrency: u32,
+
     /// Also allow http, ports, localhost and private addresses: development networks only.
     #[arg(
         long,
@@ -153,6 +173,16 @@ pub struct Serve {
         value_parser = parse_intake_bytes
     )]
     pub intake_bytes: ByteSize,
+
+    /// DID documents kept in memory.
+    #[arg(
+        long,
+        env = "MAINSTEM_IDENTITY_CACHE_BYTES",
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = parse_identity_cache_bytes
+    )]
+    pub identity_cache_bytes: ByteSize,
 
     /// Newest events kept in memory for consumers that are up to date.
     #[arg(
@@ -364,6 +394,10 @@ fn parse_intake_bytes(text: &str) -> Result<ByteSize, String> {
     at_least(size, INTAKE_BYTES_MIN, "24MiB")
 }
 
+fn parse_identity_cache_bytes(text: &str) -> Result<ByteSize, String> {
+    at_least(text.parse()?, IDENTITY_CACHE_BYTES_MIN, "1MiB")
+}
+
 fn parse_tail_bytes(text: &str) -> Result<ByteSize, String> {
     at_least(text.parse()?, TAIL_BYTES_MIN, "2MiB")
 }
@@ -417,6 +451,7 @@ fn parse_contact(text: &str) -> Result<String, String> {
 
 const DNS_PORT: u16 = 53;
 const INTAKE_BYTES_MIN: u64 = 24 << 20;
+const IDENTITY_CACHE_BYTES_MIN: u64 = 1 << 20;
 const TAIL_BYTES_MIN: u64 = 2 << 20;
 const RETENTION_MIN: Duration = Duration::from_secs(60);
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -447,7 +482,9 @@ mod tests {
         assert_eq!(config.retention, Duration::from_secs(72 * 3600));
         assert_eq!(config.commit_interval, Duration::from_millis(3));
         assert_eq!(config.intake_bytes, ByteSize(64 << 20));
+        assert_eq!(config.identity_cache_bytes, ByteSize(64 << 20));
         assert_eq!(config.tail_bytes, ByteSize(32 << 20));
+        assert_eq!((config.plc_rate, config.plc_concurrency), (200, 128));
         assert_eq!(config.durability, Durability::Fsync);
         assert_eq!(config.handles, Handles::Verify);
         assert_eq!(config.dns_servers, []);
@@ -462,6 +499,8 @@ mod tests {
         };
         check(&["--tail-bytes", "32MB"], "--tail-bytes", "unknown unit 'MB'");
         check(&["--tail-bytes", "1"], "--tail-bytes", "at least 2MiB");
+        check(&["--identity-cache-bytes", "1"], "--identity-cache-bytes", "at least 1MiB");
+        check(&["--plc-rate", "0"], "--plc-rate", "not in 1..");
         check(&["--intake-bytes", "16MiB"], "--intake-bytes", "at least 24MiB");
         check(&["--intake-bytes", "x"], "--intake-bytes", "not a size");
         check(&["--intake-bytes", "99999999999GiB"], "--intake-bytes", "too large");

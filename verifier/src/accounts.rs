@@ -49,7 +49,7 @@ impl Accounts {
         settled: Arc<[AtomicU64]>,
         shard: usize,
     ) -> Self {
-        let (held, asked) = (Cache::new(accounts_max), Cache::new(ASKED_MAX));
+        let (held, asked) = (Cache::counted(accounts_max), Cache::counted(ASKED_MAX));
         Self { held, asked, recall, settled, shard }
     }
 

@@ -11,6 +11,8 @@ use protocol::reject::Reject;
 use protocol::ticket::Ticket;
 use std::sync::Arc;
 
+use crate::identity::HostPace;
+
 /// One event of one host, on its way to the shard of its account.
 #[derive(Debug)]
 pub struct Event {
@@ -59,6 +61,8 @@ pub struct Origin {
     ratchet_closed: AtomicBool,
     /// Bytes of this host's events that wait for look-ups, over all shards.
     parked_bytes: AtomicU64,
+    /// When its next fetch of a document is due at an even pace, over all shards.
+    fetch_due: AtomicU64,
 }
 
 /// What a host without Sync 1.1 may leave out.
@@ -82,6 +86,7 @@ impl Origin {
             lenience,
             ratchet_closed: AtomicBool::new(ratchet_closed),
             parked_bytes: AtomicU64::new(0),
+            fetch_due: AtomicU64::new(0),
         }
     }
 
@@ -108,6 +113,18 @@ impl Origin {
     /// Closes the ratchet; whether it was open.
     pub(crate) fn close_ratchet(&self) -> bool {
         !self.ratchet_closed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Books a fetch of a document that one of its events causes, and says when it may begin;
+    /// `None` if that were after `until` (then nothing is booked).
+    pub(crate) fn book_fetch(&self, pace: HostPace, now: Micros, until: Micros) -> Option<Micros> {
+        let turn = |due: Micros| now.plus(due.since(now).saturating_sub(pace.slack));
+        let next = |due| {
+            let due = Micros(due).max(now);
+            (turn(due) <= until).then(|| due.plus(pace.interval).0)
+        };
+        let before = self.fetch_due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        before.ok().map(|due| turn(Micros(due).max(now)))
     }
 
     /// The bytes that its waiting events hold.

@@ -31,7 +31,9 @@ pub(crate) struct Metrics {
     parked_bytes: Gauge,
     accounts: Level,
     identities: Level,
+    identities_bytes: Level,
     under_way: Level,
+    over_budget: Counter,
 }
 
 /// One shard's part of a gauge that all shards share.
@@ -44,6 +46,7 @@ struct Level {
 impl Metrics {
     /// Registers all, so that what has not happened reads zero.
     pub(crate) fn register() -> Self {
+        describe();
         let level = |gauge| Level { gauge, last: 0 };
         let signature =
             |outcome| counter!("mainstem_verifier_signatures_total", "outcome" => outcome);
@@ -77,7 +80,9 @@ impl Metrics {
             parked_bytes: gauge!("mainstem_verifier_parked_bytes"),
             accounts: level(gauge!("mainstem_verifier_accounts_cached")),
             identities: level(gauge!("mainstem_verifier_identities_cached")),
+            identities_bytes: level(gauge!("mainstem_verifier_identities_cached_bytes")),
             under_way: level(gauge!("mainstem_verifier_documents_under_way")),
+            over_budget: counter!("mainstem_verifier_lookups_over_budget_total"),
         }
     }
 
@@ -132,7 +137,8 @@ impl Metrics {
             Found::Document(identity) if identity.tombstoned => ("document", "tombstoned"),
             Found::Document(_) => ("document", "found"),
             Found::Missing => ("document", "missing"),
-            Found::Failed => ("document", "failed"),
+            Found::Failed | Found::Later(_) => ("document", "failed"),
+            Found::Unavailable => ("document", "unavailable"),
             Found::Status(_, Status::Of(upstream)) if upstream.active => ("status", "active"),
             Found::Status(_, Status::Of(_)) => ("status", "inactive"),
             Found::Status(_, Status::NotFound) => ("status", "missing"),
@@ -147,10 +153,16 @@ impl Metrics {
         }
     }
 
+    /// A document was not fetched, since the host's events have caused too many fetches.
+    pub(crate) fn over_budget(&self) {
+        self.over_budget.increment(1);
+    }
+
     /// The fill of what is bounded.
     pub(crate) fn fill(&mut self, fill: &Fill) {
         self.accounts.set(fill.accounts);
         self.identities.set(fill.identities);
+        self.identities_bytes.set(fill.identities_bytes);
         self.under_way.set(fill.under_way);
         self.parked_accounts.set(fill.parked_accounts);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is for reading")]
@@ -162,6 +174,7 @@ impl Metrics {
 pub(crate) struct Fill {
     pub(crate) accounts: usize,
     pub(crate) identities: usize,
+    pub(crate) identities_bytes: usize,
     pub(crate) under_way: usize,
     pub(crate) parked_accounts: usize,
     /// Over all shards.
@@ -185,6 +198,14 @@ fn describe() {
         "mainstem_verifier_queued_commands",
         "Commands that wait for their shard; a full one holds 64 documents."
     );
+    describe_gauge!(
+        "mainstem_verifier_identities_cached_bytes",
+        "Bytes of the DID documents in memory, all shards; bounded by --identity-cache-bytes."
+    );
+    describe_counter!(
+        "mainstem_verifier_lookups_over_budget_total",
+        "Documents not fetched since the host's events had caused too many fetches."
+    );
 }
 
 const KINDS: [(Kind, &str); 4] = [
@@ -194,11 +215,12 @@ const KINDS: [(Kind, &str); 4] = [
     (Kind::Account, "account"),
 ];
 
-const OUTCOMES: [(&str, &str); 12] = [
+const OUTCOMES: [(&str, &str); 13] = [
     ("document", "found"),
     ("document", "tombstoned"),
     ("document", "missing"),
     ("document", "failed"),
+    ("document", "unavailable"),
     ("status", "active"),
     ("status", "inactive"),
     ("status", "missing"),

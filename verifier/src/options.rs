@@ -11,6 +11,7 @@ use protocol::ids::Micros;
 
 use crate::containment::OnPanic;
 use crate::faults::Faults;
+use crate::identity::PlcLimits;
 use crate::verdict::Identity;
 
 /// The wall clock.
@@ -29,12 +30,14 @@ pub struct Options {
     pub rules: HostRules,
     /// PLC directories without a slash at the end: the first is asked, the next if it fails.
     pub plc_urls: Vec<String>,
+    /// How often each of them is asked.
+    pub plc_limits: PlcLimits,
     /// The intake budget: half of it, and half of a host's share of it, may wait for look-ups.
     pub intake_bytes: u64,
     /// Accounts in memory, over all shards; about 300 bytes each.
     pub accounts_cached_max: usize,
-    /// DID documents in memory, over all shards; about 500 bytes each, 1 kB at most.
-    pub identities_cached_max: usize,
+    /// Bytes of DID documents in memory, over all shards; about 400 each.
+    pub identities_cached_bytes: usize,
     /// How long things take and keep.
     pub timing: Timing,
     /// Where a panic of a check is told, with its frame.
@@ -60,8 +63,13 @@ pub enum Handles {
 pub struct Timing {
     /// An event waits this long for look-ups, then it is `identity_unresolved`.
     pub deadline: Duration,
-    /// One request of a look-up.
+    /// One request of a look-up at a host.
     pub request: Duration,
+    /// One request at a directory that is the only one left to ask: a slow answer is better than
+    /// none.
+    pub plc_request: Duration,
+    /// One request at a directory while there is another to ask.
+    pub plc_request_early: Duration,
     /// Between two fetches of a document that is known.
     pub refetch_spacing: Duration,
     /// After a failed fetch of a document, the next ones come this much later.
@@ -70,7 +78,10 @@ pub struct Timing {
     pub negative_min: Duration,
     /// The longest time for which a DID counts as unresolvable.
     pub negative_max: Duration,
-    /// A document older than this is fetched again in the background.
+    /// After an `#identity`, answers that show no change are doubted once in this time; after a
+    /// signature that failed, no other one has the document fetched within it.
+    pub recheck_spacing: Duration,
+    /// A document older than this, or up to a quarter less, is fetched again in the background.
     pub fresh: Duration,
     /// A document older than this is not used.
     pub kept: Duration,
@@ -105,10 +116,13 @@ impl Default for Timing {
         Self {
             deadline: seconds(15),
             request: seconds(5),
+            plc_request: seconds(10),
+            plc_request_early: Duration::from_millis(2_500),
             refetch_spacing: seconds(10),
             retries: [seconds(1), seconds(3), seconds(10)],
             negative_min: seconds(30),
             negative_max: seconds(3600),
+            recheck_spacing: seconds(60),
             fresh: seconds(24 * 3600),
             kept: seconds(7 * 24 * 3600),
             handle: seconds(2),
@@ -141,9 +155,10 @@ impl fmt::Debug for Options {
             .field("handles", &self.handles)
             .field("rules", &self.rules)
             .field("plc_urls", &self.plc_urls)
+            .field("plc_limits", &self.plc_limits)
             .field("intake_bytes", &self.intake_bytes)
             .field("accounts_cached_max", &self.accounts_cached_max)
-            .field("identities_cached_max", &self.identities_cached_max)
+            .field("identities_cached_bytes", &self.identities_cached_bytes)
             .field("timing", &self.timing)
             .field("faults", &self.faults)
             .finish_non_exhaustive()

@@ -65,14 +65,14 @@ pub fn start(
     let recall = Arc::new(recall);
     let share = Share::new(options.intake_bytes);
     let Outreach { fetch, txt } = outreach;
-    let request = options.timing.request;
     let resolver = Resolver::new(
         fetch.clone(),
-        Handles::new(fetch, txt, options.rules, request),
+        Handles::new(fetch, txt, options.rules, options.timing.request),
         runtime,
         options.rules,
-        options.plc_urls.clone(),
-        request,
+        (options.plc_urls.clone(), options.plc_limits),
+        Arc::clone(&options.clock),
+        &options.timing,
     );
     let mut intakes = Vec::with_capacity(options.threads);
     let mut threads = Vec::with_capacity(options.threads);

@@ -20,7 +20,7 @@ use crate::accounts::Accounts;
 use crate::check::{self, Case, Claim, Known, Need, Proof, Ruling, Status};
 use crate::containment::Containment;
 use crate::event::{Content, Event, Lenience, Origin};
-use crate::identity::{Answer, Directory, Found, Lookup, Progress, Snapshot};
+use crate::identity::{Answer, Directory, Found, Lookup, Progress, Snapshot, Wanted};
 use crate::metrics::{Fill, Metrics};
 use crate::options::{Handles, Options, Recall, Timing};
 use crate::parked::{Parked, Share, Waiting};
@@ -69,13 +69,12 @@ impl Shard {
     ) -> Self {
         let per_shard = |max: usize| (max / options.threads).max(1);
         let accounts_max = per_shard(options.accounts_cached_max);
-        let identities_max = per_shard(options.identities_cached_max);
         Self {
             index,
             handles: options.handles,
             timing: options.timing.clone(),
             accounts: Accounts::new(accounts_max, Arc::clone(&recall), settled, index),
-            directory: Directory::new(identities_max, options.timing.clone()),
+            directory: Directory::new(options),
             recall,
             checks: Containment::new(Arc::clone(&options.on_panic), &options.faults),
             parked: Parked::new(share),
@@ -129,6 +128,7 @@ impl Shard {
         self.metrics.fill(&Fill {
             accounts: self.accounts.len(),
             identities: self.directory.len(),
+            identities_bytes: self.directory.bytes(),
             under_way: self.directory.under_way(),
             parked_accounts: self.parked.len(),
             parked_bytes: self.parked.bytes(),
@@ -261,7 +261,7 @@ impl Shard {
         let mut unresolved = late;
         loop {
             let did = &waiting.did;
-            let Snapshot { identity, missing } = self.snapshot(did, now);
+            let Snapshot { identity, missing, lagging, forged } = self.snapshot(did, now);
             let status = self.status(waiting, now).or_else(|| late.then_some(Status::None));
             let prior = waiting.prior.as_ref();
             let case = self.case(&waiting.seen(), did, prior, None, now);
@@ -270,6 +270,8 @@ impl Shard {
                 before: waiting.before.as_deref(),
                 unresolved,
                 missing,
+                lagging,
+                forged,
                 status: status.as_ref(),
                 handle: waiting.inquiry.hearing(),
             };
@@ -292,8 +294,10 @@ impl Shard {
                 }
             }
             match self.demand(waiting, need, now) {
-                Progress::Unresolved if !unresolved => unresolved = true,
-                Progress::Unresolved => return Poll::Done(Err(Reject::IdentityUnresolved)),
+                Progress::Unresolved | Progress::OverBudget if !unresolved => unresolved = true,
+                Progress::Unresolved | Progress::OverBudget => {
+                    return Poll::Done(Err(Reject::IdentityUnresolved));
+                }
                 _ if late => return Poll::Done(Err(Reject::IdentityUnresolved)),
                 Progress::At(at) => return Poll::Wait(at.min(soon)),
                 Progress::Begin | Progress::UnderWay => return Poll::Wait(soon),
@@ -312,9 +316,15 @@ impl Shard {
                 unreachable!("these have a deadline of their own")
             }
         };
-        let progress = self.directory.demand(did, since, now);
-        if progress == Progress::Begin {
-            self.lookups.push(Lookup::Document { did: did.clone(), began: now });
+        let until = Micros(self.deadline(waiting).0 - 1);
+        let wanted = Wanted { since, payer: &waiting.origin, until };
+        let progress = self.directory.demand(did, wanted, now);
+        match progress {
+            Progress::Begin => {
+                self.lookups.push(Lookup::Document { did: did.clone(), began: now });
+            }
+            Progress::OverBudget => self.metrics.over_budget(),
+            Progress::UnderWay | Progress::At(_) | Progress::Unresolved => {}
         }
         progress
     }
@@ -350,9 +360,14 @@ impl Shard {
                 self.metrics.passed(&accepted);
                 self.say(Some(w.ticket), Outcome::Accept(accepted));
             }
-            Err(reject) => self.drop_event(w.ticket, &w.origin, reject, w.did.clone(), &w.frame),
+            Err(reject) => {
+                if reject == Reject::SignatureInvalid {
+                    self.directory.note_forged(&w.did, now);
+                }
+                self.drop_event(w.ticket, &w.origin, reject, w.did.clone(), &w.frame);
+            }
         }
-        if self.directory.refresh(&w.did, now) {
+        if self.directory.refresh(&w.did, &w.origin, now) {
             self.lookups.push(Lookup::Document { did: w.did, began: now });
         }
     }

@@ -120,5 +120,15 @@ pub struct Identity {
     pub tombstoned: bool,
 }
 
+impl Identity {
+    /// Whether the documents say different things; when they were fetched is not one of them.
+    pub(crate) fn differs_from(&self, other: &Self) -> bool {
+        self.key != other.key
+            || self.pds != other.pds
+            || self.handle != other.handle
+            || self.tombstoned != other.tombstoned
+    }
+}
+
 /// How much of a dropped frame is kept.
 pub const EXCERPT_BYTES_MAX: usize = 512;

@@ -64,9 +64,10 @@ impl World {
             handles: Handles::Pass,
             rules: HostRules::Insecure,
             plc_urls: vec!["http://plc".into()],
+            plc_limits: verifier::identity::PlcLimits { rate: 1_000, concurrency: 10 },
             intake_bytes: 64 << 20,
             accounts_cached_max: 100,
-            identities_cached_max: 100,
+            identities_cached_bytes: 1_000_000,
             timing: Timing {
                 refetch_spacing: Duration::from_millis(20),
                 retries: [Duration::from_millis(1); 3],

@@ -259,9 +259,14 @@ fn verifier_options(
         },
         rules: config.rules(),
         plc_urls: config.plc_urls.clone(),
+        plc_limits: verifier::identity::PlcLimits {
+            rate: config.plc_rate,
+            concurrency: config.plc_concurrency,
+        },
         intake_bytes: config.intake_bytes.0,
         accounts_cached_max: ACCOUNTS_CACHED_MAX,
-        identities_cached_max: IDENTITIES_CACHED_MAX,
+        identities_cached_bytes: usize::try_from(config.identity_cache_bytes.0)
+            .unwrap_or(usize::MAX),
         timing: verifier::Timing::default(),
         on_panic,
         faults: fault::of_verifier(&config.faults),
@@ -311,7 +316,5 @@ const DIALS_MAX: usize = 64;
 const REPORTS_MAX: usize = 1_024;
 /// About 300 bytes each: 60 MB when every account of a busy day is in memory.
 const ACCOUNTS_CACHED_MAX: usize = 200_000;
-/// About 500 bytes each.
-const IDENTITIES_CACHED_MAX: usize = 100_000;
 /// Consumers have this long to take the last batch.
 const CONSUMERS_END_MAX: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use protocol::host::HostRules;
 use protocol::ids::{Epoch, HostId, HostSeq};
 use protocol::ticket::{Permit, Ticket};
 use protocol::txt::{Txt, TxtError};
+use verifier::identity::PlcLimits;
 use verifier::{
     Content, Event, Faults, Handle, Handles, Identity, Lenience, Options, Origin, Outcome,
     Outreach, Recall, Timing, Verdict,
@@ -93,9 +94,10 @@ fn start(
         handles: Handles::Pass,
         rules: HostRules::Public,
         plc_urls: Vec::new(),
+        plc_limits: PlcLimits { rate: 1_000, concurrency: 10 },
         intake_bytes: 64 << 20,
         accounts_cached_max: 1000,
-        identities_cached_max: 1000,
+        identities_cached_bytes: 1_000_000,
         timing: Timing::default(),
         on_panic: Arc::new(|_| {}),
         faults: Faults::default(),

@@ -6,7 +6,7 @@ use protocol::reject::Reject;
 
 use super::{Case, Hearing, Known, Need, Stop, envelope, speaker};
 use crate::options::Handles;
-use crate::verdict::{Accepted, Identity};
+use crate::verdict::Accepted;
 
 /// An `#identity` that is well-formed.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl IdentityClaim {
         if identity.pds.as_ref() == Some(case.name) {
             return Ok(case.accepted(self.frames(case, known)?, case.account()));
         }
-        if known.before.is_some_and(|before| differs(before, identity)) {
+        if known.before.is_some_and(|before| before.differs_from(identity)) {
             let frames = self.frames(case, known)?;
             return Ok(Accepted { account: None, ..case.accepted(frames, case.account()) });
         }
@@ -105,12 +105,4 @@ fn fate(said: &str, case: &Case<'_>, known: &Known<'_>) -> Result<Fate, Need> {
         }
         _ => Err(Need::Handle),
     }
-}
-
-/// Whether the documents say different things; when they were fetched is not one of them.
-fn differs(before: &Identity, after: &Identity) -> bool {
-    before.key != after.key
-        || before.pds != after.pds
-        || before.handle != after.handle
-        || before.tombstoned != after.tombstoned
 }

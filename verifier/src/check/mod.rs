@@ -92,6 +92,12 @@ pub struct Known<'a> {
     pub unresolved: bool,
     /// When the directory first and last said that it does not know the DID, since it last did.
     pub missing: Option<(Micros, Micros)>,
+    /// An `#identity` was heard of a moment ago: the document may be from a replica that lags, and
+    /// is asked for again before it convicts.
+    pub lagging: bool,
+    /// A signature has failed within the last minute by a document that was fetched for it, and no
+    /// `#identity` came since.
+    pub forged: bool,
     /// The host's answer about the account's status, at most a minute old.
     pub status: Option<&'a Status>,
     /// What the document's handle resolves to.

@@ -29,6 +29,7 @@ impl RepoClaim {
         // I12: no signature, no passage.
         key.verify(&self.unsigned_digest, &self.signature).map_err(|error| match error {
             SignatureError::HighS => Stop::Reject(Reject::SignatureHighS),
+            SignatureError::Invalid if known.forged => Stop::Reject(Reject::SignatureInvalid),
             SignatureError::Invalid => convict(case, known, identity, Reject::SignatureInvalid),
         })?;
 
@@ -97,14 +98,15 @@ pub(super) fn document<'a>(known: &Known<'a>) -> Result<&'a Identity, Stop> {
 }
 
 /// A document may be older than what the event rests on, a migration or another key; it convicts
-/// only if its fetch began after the event had arrived.
+/// only if its fetch began after the event had arrived, and, just after an `#identity`, only if it
+/// says the same when it is asked for again.
 pub(super) fn convict(
     case: &Case<'_>,
     known: &Known<'_>,
     identity: &Identity,
     reject: Reject,
 ) -> Stop {
-    if identity.fetched >= case.received {
+    if identity.fetched >= case.received && (known.unresolved || !known.lagging) {
         Stop::Reject(reject)
     } else if known.unresolved {
         Stop::Reject(Reject::IdentityUnresolved)

@@ -12,8 +12,12 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::document;
+use super::gate::Limits;
 use super::handle::{Handles, Resolution};
+use super::plc::Plc;
+use super::requests::{Ended, Requests};
 use crate::check::Status;
+use crate::options::{Clock, Timing};
 use crate::verdict::Identity;
 
 /// A question for the network.
@@ -42,6 +46,10 @@ pub(crate) enum Found {
     Missing,
     /// No usable answer.
     Failed,
+    /// No usable answer of the DID's own host, which asks not to be asked again for so long.
+    Later(Duration),
+    /// No directory answers: nothing is said about the DID.
+    Unavailable,
     /// The account's status, as far as this host says one.
     Status(HostId, Status),
     /// Whose this handle is.
@@ -57,11 +65,13 @@ struct Inner {
     handles: Handles,
     runtime: tokio::runtime::Handle,
     rules: HostRules,
-    plc_urls: Vec<String>,
+    plc: Plc,
     request: Duration,
-    plc: Semaphore,
+    clock: Clock,
     web: Vec<Semaphore>,
+    web_requests: Requests,
     hosts: Vec<Semaphore>,
+    hosts_requests: Requests,
 }
 
 impl Resolver {
@@ -70,12 +80,25 @@ impl Resolver {
         handles: Handles,
         runtime: tokio::runtime::Handle,
         rules: HostRules,
-        plc_urls: Vec<String>,
-        request: Duration,
+        plc: (Vec<String>, Limits),
+        clock: Clock,
+        timing: &Timing,
     ) -> Self {
         let buckets = || (0..BUCKETS).map(|_| Semaphore::new(BUCKET_REQUESTS_MAX)).collect();
-        let (plc, web, hosts) = (Semaphore::new(PLC_REQUESTS_MAX), buckets(), buckets());
-        Self(Arc::new(Inner { fetch, handles, runtime, rules, plc_urls, request, plc, web, hosts }))
+        let (urls, limits) = plc;
+        Self(Arc::new(Inner {
+            plc: Plc::new(urls, limits, fetch.clone(), Arc::clone(&clock), timing),
+            fetch,
+            handles,
+            runtime,
+            rules,
+            request: timing.request,
+            clock,
+            web: buckets(),
+            web_requests: Requests::of_web(),
+            hosts: buckets(),
+            hosts_requests: Requests::of_hosts(),
+        }))
     }
 
     /// Begins a look-up. `report` gets exactly one answer, whatever happens to the task.
@@ -107,45 +130,54 @@ impl Resolver {
 
 impl Inner {
     async fn document(&self, did: &Did, began: Micros) -> Found {
-        if let Some(host) = did.web_host() {
-            let Some(url) = host::did_web_url(host, self.rules) else { return Found::Failed };
-            let Some(_place) = self.place(bucket(&self.web, did.hash64())).await else {
-                return Found::Failed;
-            };
-            return self.ask(url, did, began).await;
+        match did.web_host() {
+            Some(host) => self.web_document(did, host, began).await,
+            None => self.plc.look_up(did, |answer| self.read(answer, did, began)).await,
         }
-        let Some(_place) = self.place(&self.plc).await else { return Found::Failed };
-        for base in &self.plc_urls {
-            match self.ask(format!("{base}/{did}"), did, began).await {
-                Found::Failed => {}
-                found => return found,
-            }
-        }
-        Found::Failed
     }
 
-    async fn ask(&self, url: String, did: &Did, began: Micros) -> Found {
-        let Ok(answer) = self.get(url, document::BODY_BYTES_MAX).await else {
+    async fn web_document(&self, did: &Did, host: &str, began: Micros) -> Found {
+        let Some(url) = host::did_web_url(host, self.rules) else { return Found::Failed };
+        let waiting = self.web_requests.waiting();
+        let Some(_place) = self.place(bucket(&self.web, did.hash64())).await else {
             return Found::Failed;
         };
+        drop(waiting);
+        let (answer, took) = self.get(url, document::BODY_BYTES_MAX).await;
+        self.web_requests.ended(Ended::of(&answer), took);
+        let Ok(answer) = answer else { return Found::Failed };
+        let found = self.read(&answer, did, began).unwrap_or(Found::Failed);
+        match (found, answer.retry_after) {
+            (Found::Failed, Some(wait)) => Found::Later(wait),
+            (found, _) => found,
+        }
+    }
+
+    /// What an answer says of a DID, if anything.
+    fn read(&self, answer: &fetch::Answer, did: &Did, began: Micros) -> Option<Found> {
         match answer.status {
             200 => document::parse(&answer.body, did, self.rules, began)
-                .map_or(Found::Failed, |identity| Found::Document(identity.into())),
-            404 => Found::Missing,
+                .ok()
+                .map(|identity| Found::Document(identity.into())),
+            404 => Some(Found::Missing),
             // Only the directory of plc has tombstones (web.plc.directory/spec/v0.1/did-plc).
-            410 if did.web_host().is_none() => Found::Document(tombstone(did, began).into()),
-            _ => Found::Failed,
+            410 if did.web_host().is_none() => Some(Found::Document(tombstone(did, began).into())),
+            _ => None,
         }
     }
 
     async fn status(&self, did: &Did, host: HostId, name: &HostName) -> Status {
+        let waiting = self.hosts_requests.waiting();
         let Some(_place) = self.place(bucket(&self.hosts, u64::from(host.0))).await else {
             return Status::None;
         };
+        drop(waiting);
         // A DID has no other character that a query would take for its own.
         let did = did.to_string().replace('%', "%25");
         let url = format!("{}/xrpc/com.atproto.sync.getRepoStatus?did={did}", name.origin());
-        match self.get(url, STATUS_BODY_BYTES_MAX).await {
+        let (answer, took) = self.get(url, STATUS_BODY_BYTES_MAX).await;
+        self.hosts_requests.ended(Ended::of_status(&answer), took);
+        match answer {
             Ok(answer) => read_status(answer.status, &answer.body),
             Err(_) => Status::None,
         }
@@ -158,9 +190,15 @@ impl Inner {
         Some(place.expect("never closed"))
     }
 
-    async fn get(&self, url: String, body_bytes_max: usize) -> Result<fetch::Answer, FetchError> {
+    async fn get(
+        &self,
+        url: String,
+        body_bytes_max: usize,
+    ) -> (Result<fetch::Answer, FetchError>, Duration) {
         let get = Get { url, timeout: self.request, body_bytes_max, redirects_max: REDIRECTS_MAX };
-        self.fetch.get(get).await
+        let began = (self.clock)();
+        let answer = self.fetch.get(get).await;
+        (answer, (self.clock)().since(began))
     }
 }
 
@@ -222,8 +260,6 @@ struct ErrorBody {
     error: String,
 }
 
-/// Enough for 1,000 documents a second at 60 ms each; a slow directory is not asked harder.
-const PLC_REQUESTS_MAX: usize = 64;
 /// Hosts share buckets by hash: one that never answers holds up a 64th of the others (I10).
 const BUCKETS: usize = 64;
 const BUCKET_REQUESTS_MAX: usize = 4;
@@ -282,10 +318,13 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let plc_urls = vec!["https://one".to_owned(), "https://two".to_owned()];
         let handle = runtime.handle().clone();
-        let request = Duration::from_secs(5);
+        let clock: Clock = Arc::new(|| Micros(5));
+        let plc = (plc_urls, Limits { rate: 100, concurrency: 10 });
+        let timing = Timing::default();
         let txt = Txt::new(|_| async { Err(TxtError::NotFound) });
-        let handles = Handles::new(fetch.clone(), txt, HostRules::Public, request);
-        let resolver = Resolver::new(fetch, handles, handle, HostRules::Public, plc_urls, request);
+        let handles = Handles::new(fetch.clone(), txt, HostRules::Public, timing.request);
+        let resolver =
+            Resolver::new(fetch, handles, handle, HostRules::Public, plc, clock, &timing);
         let (tx, rx) = tokio::sync::oneshot::channel();
         let did = Did::parse(did).unwrap();
         let lookup = Lookup::Document { did, began: Micros(4) };
@@ -312,7 +351,8 @@ mod tests {
         assert!(matches!(found, Found::Missing) && asked == [ONE]);
         let (found, _) = look_up(DID, &[(ONE, 410, "")]);
         assert!(matches!(found, Found::Document(it) if it.tombstoned));
-        assert!(matches!(look_up(DID, &[]).0, Found::Failed));
+        assert!(matches!(look_up(DID, &[(TWO, 200, "{}")]).0, Found::Failed));
+        assert!(matches!(look_up(DID, &[]).0, Found::Unavailable));
     }
 
     #[test]

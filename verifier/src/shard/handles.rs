@@ -5,7 +5,7 @@ use protocol::ids::Micros;
 
 use super::Shard;
 use crate::check::{Hearing, Need};
-use crate::identity::{Lookup, Progress, Resolution};
+use crate::identity::{Lookup, Progress, Resolution, Wanted};
 use crate::parked::Waiting;
 
 /// What a waiting event knows of its account's handle.
@@ -52,7 +52,11 @@ impl Shard {
                 self.ask_handle(waiting, handle, now);
                 Some(until)
             }
-            _ => self.demand_newer(&waiting.did, waiting.received, until, now),
+            _ => {
+                let (since, payer) = (waiting.received, &waiting.origin);
+                let wanted = Wanted { since, payer, until: Micros(until.0 - 1) };
+                self.demand_newer(&waiting.did, wanted, now).map(|look| look.min(until))
+            }
         };
         waiting.inquiry.closed = look.is_none();
         look
@@ -72,22 +76,16 @@ impl Shard {
         });
     }
 
-    /// A document from after the event came, if one may come in time.
-    fn demand_newer(
-        &mut self,
-        did: &Did,
-        since: Micros,
-        until: Micros,
-        now: Micros,
-    ) -> Option<Micros> {
-        match self.directory.demand(did, since, now) {
+    /// A document from after the event came, if one may come in time: when to look.
+    fn demand_newer(&mut self, did: &Did, wanted: Wanted<'_>, now: Micros) -> Option<Micros> {
+        match self.directory.demand(did, wanted, now) {
             Progress::Begin => {
                 self.lookups.push(Lookup::Document { did: did.clone(), began: now });
-                Some(until)
+                Some(Micros(u64::MAX))
             }
-            Progress::UnderWay => Some(until),
-            Progress::At(at) => (at < until).then_some(at),
-            Progress::Unresolved => None,
+            Progress::UnderWay => Some(Micros(u64::MAX)),
+            Progress::At(at) => (at <= wanted.until).then_some(at),
+            Progress::Unresolved | Progress::OverBudget => None,
         }
     }
 }

@@ -98,6 +98,12 @@ fn an_identity_of_a_stranger_passes_if_the_document_changed() {
     assert_eq!((accepted.account.as_ref(), accepted.was), (None, Some(HostId(1))));
     bench.pass(60);
     bench.send(3, IDENTITY, &did, frame);
+    // Replicas lag: it is asked for again before it is said that nothing changed.
+    for wait in [1, 2, 7] {
+        bench.land_document(&repo, 1);
+        assert_eq!(bench.said(), []);
+        bench.pass(wait);
+    }
     bench.land_document(&repo, 1);
     assert_eq!(bench.said(), [no(3, 2, Reject::IdentityUnchanged)]);
 }

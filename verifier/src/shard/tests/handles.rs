@@ -98,8 +98,10 @@ fn a_late_answer_does_not_matter() {
 
 #[test]
 fn a_document_from_before_a_change_of_handle_is_fetched_again_first() {
-    let (mut bench, repo) = bench();
+    let (mut bench, mut repo) = bench();
     bench.identify(&repo, "old.example.com");
+    // It shows a change, so that it is not doubted.
+    repo.key = Repo::new(9, Curve::K256).key;
     bench.land_document(&repo, 1);
     bench.land_handle(FIRST, Resolution::Did(repo.did.clone()));
     bench.goes_out(&repo, None);

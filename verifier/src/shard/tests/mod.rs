@@ -5,7 +5,9 @@
 mod accounts;
 mod commands;
 mod handles;
+mod identities;
 mod model;
+mod names;
 mod tombstones;
 mod waiting;
 
@@ -23,7 +25,7 @@ use protocol::ticket::{Budget, Permit};
 use super::*;
 use crate::containment::{OnPanic, Panicked, hush};
 use crate::faults::Faults;
-use crate::identity::parse_document;
+use crate::identity::{PlcLimits, parse_document};
 use crate::testing::{Repo, START, Write, account_frame, identity_frame};
 use crate::verdict::Identity;
 
@@ -55,10 +57,14 @@ const ACCOUNT: HostKind = HostKind::Event(Kind::Account);
 
 impl Bench {
     fn new() -> Self {
-        Self::with_faults(Faults::default())
+        Self::with(|_| {})
     }
 
     fn with_faults(faults: Faults) -> Self {
+        Self::with(|options| options.faults = faults)
+    }
+
+    fn with(change: impl FnOnce(&mut Options)) -> Self {
         let stored: Arc<Mutex<HashMap<Did, Account>>> = Arc::default();
         let recall = Recall {
             account: {
@@ -73,19 +79,21 @@ impl Bench {
             let panics = Arc::clone(&panics);
             Arc::new(move |panicked| panics.lock().unwrap().push(panicked))
         };
-        let options = Options {
+        let mut options = Options {
             threads: 1,
             clock: Arc::new(|| unreachable!("the test is the clock")),
             handles: Handles::Pass,
             rules: HostRules::Public,
             plc_urls: Vec::new(),
+            plc_limits: PlcLimits { rate: 10_000, concurrency: 10 },
             intake_bytes: 64_000_000,
             accounts_cached_max: 4,
-            identities_cached_max: 100,
+            identities_cached_bytes: 100_000,
             timing: Timing::default(),
             on_panic,
-            faults,
+            faults: Faults::default(),
         };
+        change(&mut options);
         let shard = Shard::new(
             0,
             &options,
