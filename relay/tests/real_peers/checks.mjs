@@ -38,11 +38,22 @@ export async function eventually(name, body, patience = SETTLING_MS) {
 // Whether a consumer saw what the relay sent.
 export async function agrees(consumer, relayed, what) {
   await check(`${consumer.name} saw ${what}, in order, without an error`, async () => {
-    const judged = () =>
-      consumer.errors.length > 0 || consumerAgrees(consumer, relayed).length === 0
-    await until(`${consumer.name} caught up`, judged).catch(() => {})
+    await caughtUp(consumer, relayed).catch(() => {})
     return consumerAgrees(consumer, relayed)
   })
+}
+
+// Waits until a consumer has seen everything, or complains, for as long as it gets on with it.
+export async function caughtUp(consumer, relayed) {
+  let seen
+  do {
+    seen = consumer.events.length
+    const judged = () =>
+      consumer.errors.length > 0 || consumerAgrees(consumer, relayed).length === 0
+    const done = await until(`${consumer.name} caught up`, judged).then(() => true, () => false)
+    if (done) return
+  } while (consumer.events.length > seen)
+  throw new Error(`${consumer.name} stopped short`)
 }
 
 // What a story started and what ends with it.

@@ -10,19 +10,21 @@ const REPEAT_MS = 60_000
 //
 // Every event of every host must be there once, its content unchanged, the events of one account
 // in the order in which its host sent them, under a seq that rises; except those for which `drops`
-// (a function of host and frame) has a name: they must not be there. `mayHide` (a function of a
-// frame) tells those that a replay may leave out, `own` (the same) those that the relay says of
-// itself, `becomes` (the same) is the content of what goes out for an event, and `becomesOurs` (the
-// same) tells those for which the relay says something of its own instead. Answers `faults`, and
-// `dropped`: the frames that were left out and rightly so, each with the name of its drop.
+// (a function of host and frame) has a name: they must not be there. The other rules are functions
+// of a frame: `mayHide` tells those that a replay may leave out, `own` those that the relay says of
+// itself, `becomes` gives the contents of what may go out for an event, `becomesOurs` tells those
+// for which the relay says something of its own instead. Answers `faults`, and `dropped`: the
+// frames that were left out and rightly so, each with the name of its drop.
 export function compare(hosts, relayed, rules) {
   const { mayHide = () => false, own = () => false } = rules
   const faults = []
   const sent = entries(hosts, rules)
   const byContent = new Map()
   for (const entry of sent) {
-    const same = byContent.get(entry.content) ?? []
-    byContent.set(entry.content, [...same, entry])
+    for (const content of entry.contents) {
+      const same = byContent.get(content) ?? []
+      byContent.set(content, [...same, entry])
+    }
   }
   let last = 0
   const reached = new Map()
@@ -52,7 +54,7 @@ export function compare(hosts, relayed, rules) {
 
 // What the hosts sent, each frame with its fate: pass, drop, or either.
 function entries(hosts, rules) {
-  const { drops, becomes = ({ content }) => content, becomesOurs = () => false } = rules
+  const { drops, becomes = ({ content }) => [content], becomesOurs = () => false } = rules
   const all = []
   for (const [host, frames] of hosts) {
     const syncs = new Map()
@@ -69,7 +71,7 @@ function entries(hosts, rules) {
         }
         syncs.set(frame.did, frame)
       }
-      all.push({ host, index, frame, content: becomes(frame), fate, reason, relayed: false })
+      all.push({ host, index, frame, contents: becomes(frame), fate, reason, relayed: false })
     }
   }
   return all

@@ -3,6 +3,9 @@
 // The only npm release of the server, of 2023, renders DID documents in the form of its day. The
 // public directory renders Multikeys, so GET /:did is answered here in that form, from the
 // server's own log of operations; everything else is the server's.
+//
+// PUT /_frozen/:did has the relay, and nobody else, get the document of now until DELETE of the
+// same: the public directory has replicas that lag.
 
 import http from 'node:http'
 import { createRequire } from 'node:module'
@@ -14,12 +17,22 @@ const port = Number(process.argv[2])
 const db = plc.Database.mock()
 const server = plc.PlcServer.create({ db, port, version: 'mock' })
 
+// Operations by DID.
+const frozen = new Map()
+
 http.createServer(async (request, response) => {
   // @atproto/identity percent-encodes the DID.
   const path = decodeURIComponent(request.url.split('?')[0])
+  const of = /^\/_frozen\/(did:plc:[a-z2-7]+)$/.exec(path)?.[1]
+  if (of) {
+    if (request.method === 'PUT') frozen.set(of, await newest(of))
+    else frozen.delete(of)
+    return response.end()
+  }
   const did = /^\/(did:plc:[a-z2-7]+)$/.exec(path)?.[1]
   if (did && request.method === 'GET') {
-    const operation = (await db.indexedOpsForDid(did)).at(-1)?.operation
+    const isRelay = request.headers['user-agent']?.startsWith('mainstem/')
+    const operation = (isRelay && frozen.get(did)) || await newest(did)
     if (operation && operation.type !== 'plc_tombstone') {
       response.writeHead(200, { 'content-type': 'application/did+ld+json; charset=utf-8' })
       return response.end(JSON.stringify(document(did, operation)))
@@ -27,6 +40,10 @@ http.createServer(async (request, response) => {
   }
   server.app(request, response)
 }).listen(port)
+
+async function newest(did) {
+  return (await db.indexedOpsForDid(did)).at(-1)?.operation
+}
 
 function document(did, operation) {
   const { verificationMethods, alsoKnownAs, services } = operation

@@ -47,7 +47,8 @@ async function follow(name, ports, flags, rules, recorders) {
   const relay = endsWithTheStory(new Relay({
     binary, data: `data/${listen}`, listen, metrics, directory: DIRECTORY,
   }))
-  await relay.start(['--backfill', '--host', HOSTS.map((it) => it.name).join(','), ...flags])
+  const hosts = HOSTS.map((it) => it.name).join(',')
+  await relay.start(['--handles', 'pass', '--backfill', '--host', hosts, ...flags])
   const relayed = new Recorder(name, `ws://${listen}`, 0)
   return { name, listen, metrics, relayed, comparison: new Comparison(recorders, relayed, rules) }
 }
@@ -55,7 +56,7 @@ async function follow(name, ports, flags, rules, recorders) {
 // A `#handle` goes out as an `#identity`; a `#tombstone` as what the relay found out itself.
 const legacy = {
   becomes: ({ kind, content, did, handle, timeText }) =>
-    kind === '#handle' ? contentOf('#identity', { did, handle, time: timeText }) : content,
+    [kind === '#handle' ? contentOf('#identity', { did, handle, time: timeText }) : content],
   becomesOurs: ({ kind }) => kind === '#tombstone',
   own: ({ kind, status }) => kind === '#account' && status === 'deleted',
 }

@@ -7,10 +7,12 @@ import { agrees, check, endsWithTheStory, eventually, tell } from './checks.mjs'
 import { compare, selfTest } from './compare.mjs'
 import { Comparison } from './comparison.mjs'
 import { Consumer, Relay, allConsumers, answers, start, until } from './processes.mjs'
+import { Names } from './names.mjs'
 import { lie, terminateTls } from './proxies.mjs'
-import { Recorder } from './recorder.mjs'
+import { Recorder, contentOf } from './recorder.mjs'
 import { Writer, everyKind, migrate } from './scenario.mjs'
 import { answersLikeTheHosts, countsDrops, tailAgrees } from './views.mjs'
+import { Account, call } from './xrpc.mjs'
 
 const [binary, python] = process.argv.slice(2)
 const DIRECTORY = 'http://localhost:2582'
@@ -19,7 +21,8 @@ const TLS = { name: 'pds1.test', base: 'https://pds1.test', domain: 'pds1.test' 
 const RELAY = '127.0.0.1:2470'
 const METRICS = '127.0.0.1:2471'
 const LIAR_PORT = 2490
-const TRUST = ['--ca-file', 'tls/ca.pem']
+const NAMES_PORT = 2453
+const SETTINGS = ['--ca-file', 'tls/ca.pem', '--dns-server', `127.0.0.1:${NAMES_PORT}`]
 const ROTATION_KEY = 'aa'.repeat(31) + '01'
 
 function peer(script, ...args) {
@@ -38,6 +41,26 @@ async function startHosts() {
   }
 }
 
+// Handles of the plain PDS are told by DNS, which asks it; those of the other by its web site. Of
+// mallory's handle DNS says that it is somebody else's.
+const IMPOSTOR = `mallory.${PLAIN.domain}`
+const SOMEBODY_ELSE = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+
+function startNames() {
+  const ofTls = (name) => name === TLS.name || name.endsWith(`.${TLS.name}`)
+  return new Names(NAMES_PORT, {
+    address: (name) => ofTls(name) ? '127.0.1.1' : name === 'localhost' ? '127.0.0.1' : undefined,
+    text: async (name) => {
+      const handle = /^_atproto\.([a-z-]+\.test)$/.exec(name)?.[1]
+      if (!handle || ofTls(name)) return undefined
+      if (handle === IMPOSTOR) return `did=${SOMEBODY_ELSE}`
+      const resolve = 'com.atproto.identity.resolveHandle'
+      const found = await call(PLAIN.base, resolve, { params: { handle } }).catch(() => undefined)
+      return found && `did=${found.did}`
+    },
+  })
+}
+
 // What must not pass: of a moved account, what its old place says after the move, and the `#sync`
 // with which the new place starts, for it shows a commit of the old one.
 const move = { did: undefined, at: 0 }
@@ -47,6 +70,14 @@ const rules = {
     if (host === TLS.name && kind === '#sync') return 'commit_rev_mismatch'
     return host === PLAIN.name && seq > move.at ? 'wrong_host' : undefined
   },
+  // A handle is left out where it cannot be looked up in time, and named invalid where it is wrong.
+  becomes({ kind, content, did, handle, timeText: time }) {
+    if (kind !== '#identity') return [content]
+    const kept = handle === IMPOSTOR
+      ? contentOf(kind, { did, handle: 'handle.invalid', time })
+      : content
+    return [kept, contentOf(kind, { did, time })]
+  },
 }
 
 // What the old place says of a moved account waits for a document; by the time that is there, the
@@ -54,6 +85,7 @@ const rules = {
 const LATE_NAMES = { rev_not_newer: 'wrong_host' }
 
 async function story() {
+  startNames()
   await startHosts()
   const hosts = [PLAIN, TLS].map(
     ({ name, base }) => new Recorder(name, base.replace('http', 'ws'), 0))
@@ -63,7 +95,7 @@ async function story() {
   endsWithTheStory(relay)
 
   // The plain one is not told to the relay: it announces itself with its first event.
-  await relay.start([...TRUST, '--backfill', '--host', TLS.name])
+  await relay.start([...SETTINGS, '--backfill', '--host', TLS.name])
   const relayed = new Recorder('relay', `ws://${RELAY}`, 0)
   const comparison = new Comparison(hosts, relayed, rules)
   const consumers = allConsumers(`ws://${RELAY}`, DIRECTORY, python).map(endsWithTheStory)
@@ -75,8 +107,21 @@ async function story() {
   await eventually('every drop is counted under its name, and nothing else is', () =>
     countsDrops(METRICS, comparison, LATE_NAMES))
   await check('a PDS that announces itself is followed from its first event', () => {
-    const followed = relayed.frames.some(({ content }) => content === hosts[0].frames[0].content)
+    const first = hosts[0].frames[0]
+    const followed = relayed.frames.some(({ did, kind, timeText }) =>
+      did === first.did && kind === first.kind && timeText === first.timeText)
     return followed ? [] : [`the first event of ${PLAIN.name} is not there`]
+  })
+  await check('handles go out that DNS or the web tells of, and one that lies is invalid', () => {
+    const said = relayed.frames.map(({ handle }) => handle).filter(Boolean)
+    const ofTls = (handle) => handle.endsWith(`.${TLS.domain}`)
+    const owed = new Map([
+      ['of the plain PDS', (handle) => handle.endsWith('.test') && !ofTls(handle)],
+      ['of the other', ofTls],
+      ['that is invalid', (handle) => handle === 'handle.invalid'],
+    ])
+    const absent = [...owed].filter(([, is]) => !said.some(is)).map(([which]) => `none ${which}`)
+    return said.includes(IMPOSTOR) ? [...absent, IMPOSTOR] : absent
   })
   for (const consumer of consumers) await agrees(consumer, relayed, 'all of it')
   await answersLikeTheHosts(eventually, `http://${RELAY}`, comparison, accounts, [PLAIN, TLS])
@@ -106,10 +151,16 @@ async function everyKindAtBoth(comparison, verifier) {
     move.at = hosts[0].frames.findLast((frame) => frame.did === did).seq
   }
   const handles = ['mover.test', `mover.${TLS.name}`]
+  const impostor = async () => {
+    const mallory = await Account.create(PLAIN.base, IMPOSTOR)
+    await mallory.deactivate()
+    await mallory.activate()
+  }
   const [plain, tls, moved] = await Promise.all([
     everyKind(PLAIN.base, PLAIN.domain, seen),
     everyKind(TLS.base, TLS.domain, seen),
     migrate(PLAIN.base, TLS.base, DIRECTORY, ROTATION_KEY, handles, { verified, arrived }),
+    impostor(),
   ])
   return { plain, tls, moved }
 }
@@ -123,7 +174,7 @@ async function interrupted(comparison, relay, accounts, how, signal, end) {
   const ended = await relay.stop(signal)
   const behind = writer.count
   await pass(behind + 40)
-  await relay.start([...TRUST, '--host', PLAIN.base, '--host', TLS.name])
+  await relay.start([...SETTINGS, '--host', PLAIN.base, '--host', TLS.name])
   await pass(behind + 80)
   await writer.stop()
   await comparison.settled()

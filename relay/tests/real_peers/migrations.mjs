@@ -7,12 +7,12 @@
 
 import { createRequire } from 'node:module'
 import { Secp256k1Keypair } from '@atproto/crypto'
-import { agrees, check, endsWithTheStory, eventually, tell } from './checks.mjs'
+import { agrees, caughtUp, check, endsWithTheStory, eventually, tell } from './checks.mjs'
 import { Comparison } from './comparison.mjs'
 import { Gate } from './gate.mjs'
 import { Relay, allConsumers, answers, start, until } from './processes.mjs'
 import { Recorder } from './recorder.mjs'
-import { consumerAgrees, countsDrops } from './views.mjs'
+import { countsDrops } from './views.mjs'
 import { Account, call } from './xrpc.mjs'
 
 const plc = createRequire(import.meta.url)('@did-plc/lib')
@@ -36,7 +36,7 @@ const ARRIVALS = permutations(['#account', '#identity', '#sync', '#commit'])
 const FAREWELLS = [
   // It goes to rest before the directory knows of the move.
   { name: 'rest before the move', early: ['#account'], before: [], after: [] },
-  // Both before the relay hears of the move: it believes the old place still.
+  // Both while the directory tells the relay of the old place still.
   { name: 'talk and rest before the news', early: [], before: ['#commit', '#account'], after: [] },
   { name: 'talk and rest after the news', early: [], before: [], after: ['#commit', '#account'] },
   { name: 'talk after the news, no rest', early: [], before: [], after: ['#commit'] },
@@ -94,6 +94,7 @@ class Mover {
     this.early = () => this.release(from, early)
     // The relay must have judged that before the directory knows of the move.
     this.goOn = async () => {
+      await freeze(this.did, true)
       const its = await moved.get('com.atproto.identity.getRecommendedDidCredentials')
       const key = await Secp256k1Keypair.import(ROTATION_KEY)
       await new plc.Client(DIRECTORY).updateData(this.did, key, (last) => ({ ...last, ...its }))
@@ -111,6 +112,7 @@ class Mover {
     }
     this.rounds = [
       () => this.release(from, before),
+      () => freeze(this.did, false),
       ...this.arrival.map((kind) => () => this.release(to, [kind])),
       () => this.release(from, after, 'wrong_host'),
     ]
@@ -151,6 +153,11 @@ class Mover {
       gate.release(this.did, kind)
     }
   }
+}
+
+// What the relay is told of an account stays as it is, or not any longer.
+async function freeze(did, frozen) {
+  await fetch(`${DIRECTORY}/_frozen/${did}`, { method: frozen ? 'PUT' : 'DELETE' })
 }
 
 async function startHosts() {
@@ -194,12 +201,10 @@ async function moveAll(movers, from, to, consumers, relayed) {
   movers.forEach((mover) => mover.early())
   await judged()
   // The key of the old place is gone after the move: who verifies must have done so.
-  for (const consumer of consumers) {
-    await until(`${consumer.name} caught up`, () => consumerAgrees(consumer, relayed).length === 0)
-  }
+  for (const consumer of consumers) await caughtUp(consumer, relayed)
   await each(movers, (mover) => mover.goOn())
   for (const round of movers[0].rounds.keys()) {
-    movers.forEach((mover) => mover.rounds[round]())
+    await Promise.all(movers.map((mover) => mover.rounds[round]()))
     await judged()
   }
   for (const { gate } of PLACES) gate.held.clear()
@@ -211,7 +216,8 @@ async function story() {
   const relay = endsWithTheStory(new Relay({
     binary, data: 'data/relay', listen: RELAY, metrics: METRICS, directory: DIRECTORY,
   }))
-  await relay.start(['--backfill', '--host', PLACES.map(({ name }) => name).join(',')])
+  const names = PLACES.map(({ name }) => name).join(',')
+  await relay.start(['--handles', 'pass', '--backfill', '--host', names])
   const relayed = new Recorder('relay', `ws://${RELAY}`, 0)
   const comparison = new Comparison(hosts, relayed, rules)
   const consumers = allConsumers(`ws://${RELAY}`, DIRECTORY, python).map(endsWithTheStory)

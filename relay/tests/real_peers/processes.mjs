@@ -5,7 +5,7 @@ import { createWriteStream, openSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 
 // How long anything may take that should happen. Generous: it only bounds a run that fails.
-const PATIENCE_MS = 40_000
+const PATIENCE_MS = 60_000
 
 // Waits until `condition` (which may be async) is true.
 export async function until(what, condition, patience = PATIENCE_MS) {
@@ -42,7 +42,7 @@ export class Relay {
     const args = [
       'serve', '--data-dir', this.data, '--listen', this.listen,
       '--metrics-listen', this.metrics, '--plc-url', this.directory,
-      '--allow-insecure-hosts', '--handles', 'pass', ...flags,
+      '--allow-insecure-hosts', ...flags,
     ]
     this.child = start(this.binary, args, `relay-${this.listen}.log`)
     this.ended = new Promise((resolve) => {

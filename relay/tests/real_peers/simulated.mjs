@@ -31,7 +31,7 @@ async function story() {
   const relay = endsWithTheStory(new Relay({
     binary, data: 'data/relay', listen: RELAY, metrics: METRICS, directory,
   }))
-  await relay.start(['--backfill', '--host', names.join(',')])
+  await relay.start(['--handles', 'pass', '--backfill', '--host', names.join(',')])
   const hosts = names.map((name) => new Recorder(name, `ws://${name}`, 0))
   const relayed = new Recorder('relay', `ws://${RELAY}`, 0)
   const comparison = new Comparison(hosts, relayed, { drops: () => undefined })
