@@ -9,9 +9,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use protocol::did::Did;
+use protocol::frame::AccountFrame;
 
 use crate::consumers::{Event, decode};
-use crate::wire::Frame;
+use crate::wire::{Frame, Value};
 
 /// Per account, the frames that must pass, in order.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Oracle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
     print: u64,
+    /// Of an `#account` as relays make them: the same with the time taken out.
+    timeless: Option<u64>,
     /// For people: kind and revision or time.
     label: Box<str>,
 }
@@ -74,8 +77,30 @@ pub struct Place {
 impl Oracle {
     /// A frame that must pass, after the others of its account.
     pub fn expect(&mut self, did: &Did, frame: &Frame) {
-        let mark = Mark { print: print(frame), label: label(&frame.with_seq(1).into()) };
+        let mark = Mark::new(&frame.with_seq(1).into(), frame);
         self.accounts.entry(did.to_string()).or_default().push(mark);
+        self.frames += 1;
+    }
+
+    /// As [`Oracle::expect`], of the account that the frame names.
+    ///
+    /// # Panics
+    /// If the frame is no event of an account.
+    pub fn expect_frame(&mut self, frame: &Frame) {
+        let message = frame.with_seq(1).into();
+        let Ok(Event::Frame { did: Some(did), .. }) = decode(&message) else {
+            panic!("only events pass: {:?}", decode(&message));
+        };
+        self.accounts.entry(did).or_default().push(Mark::new(&message, frame));
+        self.frames += 1;
+    }
+
+    /// An `#account` of the relay's own making, whatever its time.
+    pub fn expect_account(&mut self, did: &Did, active: bool, status: Option<&str>) {
+        let did = did.to_string();
+        let print = print(&account(&did, active, status, ANY_TIME));
+        let label = format!("Account {active} {status:?} at any time").into();
+        self.accounts.entry(did).or_default().push(Mark { print, timeless: None, label });
         self.frames += 1;
     }
 
@@ -101,6 +126,17 @@ impl Oracle {
     }
 }
 
+impl Mark {
+    fn new(message: &Bytes, frame: &Frame) -> Self {
+        Self { print: print(frame), timeless: timeless(message, frame), label: label(message) }
+    }
+
+    /// The print by which it is one of these, if it is.
+    fn known_as(&self, prints: &HashSet<u64>) -> Option<u64> {
+        [Some(self.print), self.timeless].into_iter().flatten().find(|print| prints.contains(print))
+    }
+}
+
 impl Witness {
     /// Takes one message. `#info` frames are not judged.
     pub fn see(&mut self, message: &Bytes) {
@@ -118,8 +154,7 @@ impl Witness {
         self.frames += 1;
         match decode(message) {
             Ok(Event::Frame { did: Some(did), .. }) => {
-                let mark = Mark { print: print(&frame), label: label(message) };
-                self.accounts.entry(did).or_default().push(mark);
+                self.accounts.entry(did).or_default().push(Mark::new(message, &frame));
             }
             event => self.findings.push(Finding::Undecodable { what: format!("{event:?}") }),
         }
@@ -148,7 +183,8 @@ fn compare(did: &str, expected: &[Mark], seen: &[Mark], findings: &mut Vec<Findi
     let mut found = vec![false; expected.len()];
     let mut latest = None;
     for mark in seen {
-        match places.get_mut(&mark.print).and_then(Vec::pop) {
+        let known_as = mark.known_as(&known);
+        match known_as.and_then(|print| places.get_mut(&print)).and_then(Vec::pop) {
             Some(index) => {
                 found[index] = true;
                 if latest.is_some_and(|latest| index < latest) {
@@ -156,7 +192,7 @@ fn compare(did: &str, expected: &[Mark], seen: &[Mark], findings: &mut Vec<Findi
                 }
                 latest = latest.max(Some(index));
             }
-            None if known.contains(&mark.print) => findings.push(Finding::Repeated(place(mark))),
+            None if known_as.is_some() => findings.push(Finding::Repeated(place(mark))),
             None => findings.push(Finding::Extra(place(mark))),
         }
     }
@@ -172,6 +208,24 @@ fn print(frame: &Frame) -> u64 {
     let mut hasher = DefaultHasher::new();
     frame.hash(&mut hasher);
     hasher.finish()
+}
+
+/// The print of an `#account` without its time, if it has no more than what a relay writes.
+fn timeless(message: &Bytes, frame: &Frame) -> Option<u64> {
+    let AccountFrame { did, active, status, time } = AccountFrame::decode(message).ok()?;
+    let rebuilt = |time| account(did, active, status, time);
+    (rebuilt(time) == *frame).then(|| print(&rebuilt(ANY_TIME)))
+}
+
+fn account(did: &str, active: bool, status: Option<&str>, time: &str) -> Frame {
+    let mut payload = vec![
+        ("did", Value::from(did)),
+        ("seq", Value::Seq),
+        ("time", Value::from(time)),
+        ("active", Value::Bool(active)),
+    ];
+    payload.extend(status.map(|status| ("status", Value::from(status))));
+    Frame::event("#account", &Value::Map(payload))
 }
 
 fn label(message: &Bytes) -> Box<str> {
@@ -202,3 +256,6 @@ impl fmt::Display for Place {
         write!(f, "{} {}", self.did, self.label)
     }
 }
+
+/// In the place of a time that nobody can know before.
+const ANY_TIME: &str = "";

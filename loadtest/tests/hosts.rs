@@ -172,6 +172,19 @@ async fn a_frame_may_claim_another_seq_in_its_place() {
 }
 
 #[tokio::test]
+async fn a_text_message_comes_once_and_is_no_part_of_the_log() {
+    let host = host_of(1).await;
+    host.append_text("hello");
+    host.append(&frame(3));
+    let mut client = connect(&host, "?cursor=0").await;
+    assert_eq!(seqs(&mut client, 1).await, [1]);
+    assert_eq!(next(&mut client).await, Some(Message::text("hello")));
+    assert_eq!(seqs(&mut client, 1).await, [3]);
+    let mut again = connect(&host, "?cursor=0").await;
+    assert_eq!(seqs(&mut again, 2).await, [1, 3]);
+}
+
+#[tokio::test]
 async fn a_stalled_host_sends_nothing_until_it_goes_on() {
     let host = host_of(0).await;
     let mut client = connect(&host, "").await;
@@ -203,8 +216,12 @@ async fn it_answers_about_accounts_as_the_reference_pds() {
     assert!(ask(status.clone()).await.contains(r#""active":false"#));
     let answer = ask(latest).await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("RepoTakendown"), "{answer}");
+    host.refuse_repo(&did, 501);
+    assert!(ask(status.clone()).await.starts_with("HTTP/1.1 501"));
+    host.set_repo(&did, row(Standing::Takendown));
+    assert!(ask(status.clone()).await.starts_with("HTTP/1.1 200"));
     assert!(ask(list).await.contains(r#""status":"takendown""#));
-    assert_eq!(host.calls("/xrpc/com.atproto.sync.getRepoStatus"), 3);
+    assert_eq!(host.calls("/xrpc/com.atproto.sync.getRepoStatus"), 5);
     let answer = ask("/xrpc/com.atproto.sync.listHosts".to_owned()).await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("AuthMissing"), "{answer}");
     assert!(ask("/xrpc/com.atproto.server.describeServer".to_owned()).await.contains(".test"));

@@ -78,6 +78,11 @@ async fn get_repo_status(
     Query(parameters): Parameters,
 ) -> Response {
     let did = parameters.get("did").cloned().unwrap_or_default();
+    let refused = shared.state().repos_refused.get(&did).copied();
+    if let Some(status) = refused {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        return refusal(status, "Refused");
+    }
     let row = shared.state().repos.get(&did).cloned();
     match row {
         None => refusal(StatusCode::BAD_REQUEST, "RepoNotFound"),

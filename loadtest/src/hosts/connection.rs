@@ -70,7 +70,7 @@ async fn stream(
         }
         if !state.stalled {
             answer(&mut from_client, &mut out)?;
-            let log = &shared.state().log;
+            let log = &mut shared.state().log;
             if log.life != life {
                 return Ok(());
             }

@@ -22,29 +22,31 @@ struct Entry {
     seq: u64,
     /// WebSocket header and message.
     wire: Bytes,
+    /// It is read by one connection, and then gone.
+    once: bool,
 }
 
 impl Log {
     /// Appends a frame under the next number.
     pub(super) fn append(&mut self, frame: &Frame) -> u64 {
         self.seq += 1;
-        self.entries.push(Entry { seq: self.seq, wire: framed(&frame.with_seq(self.seq)) });
+        self.push(framed(&frame.with_seq(self.seq)), false);
         self.seq
     }
 
     /// Appends a frame in the next number's place, though it claims to be another's.
     pub(super) fn append_as(&mut self, claimed: u64, frame: &Frame) {
         self.seq += 1;
-        self.entries.push(Entry { seq: self.seq, wire: framed(&frame.with_seq(claimed)) });
+        self.push(framed(&frame.with_seq(claimed)), false);
     }
 
-    /// Appends a text message under the next number.
+    /// Appends a text message in the next number's place, for one connection.
     pub(super) fn append_text(&mut self, text: &str) {
         self.seq += 1;
         let mut wire = Vec::with_capacity(text.len() + 10);
         header(Opcode::Text, text.len()).write(&mut wire);
         wire.extend_from_slice(text.as_bytes());
-        self.entries.push(Entry { seq: self.seq, wire: wire.into() });
+        self.push(wire.into(), true);
     }
 
     /// Leaves numbers out.
@@ -79,17 +81,26 @@ impl Log {
     }
 
     /// Copies messages after `seq` into `out` until it holds `bytes_max`; the last one's number.
-    pub(super) fn read(&self, after: u64, bytes_max: usize, out: &mut Vec<u8>) -> u64 {
+    pub(super) fn read(&mut self, after: u64, bytes_max: usize, out: &mut Vec<u8>) -> u64 {
         let from = self.entries.partition_point(|entry| entry.seq <= after);
         let mut last = after;
+        let mut is_spent = false;
         for entry in &self.entries[from..] {
             if out.len() >= bytes_max {
                 break;
             }
             out.extend_from_slice(&entry.wire);
             last = entry.seq;
+            is_spent |= entry.once;
+        }
+        if is_spent {
+            self.entries.retain(|entry| !entry.once || entry.seq > last);
         }
         last
+    }
+
+    fn push(&mut self, wire: Bytes, once: bool) {
+        self.entries.push(Entry { seq: self.seq, wire, once });
     }
 }
 

@@ -47,6 +47,8 @@ struct Shared {
 struct State {
     log: Log,
     repos: BTreeMap<String, RepoRow>,
+    /// Accounts about which `getRepoStatus` answers with this status only.
+    repos_refused: BTreeMap<String, u16>,
     /// What `/.well-known/did.json` answers.
     web_document: Option<serde_json::Value>,
     /// The `Server` header; the reference PDS sends none.
@@ -131,7 +133,8 @@ impl Host {
         self.shared.state().log.skip(count);
     }
 
-    /// Appends a WebSocket text message, which no honest host sends.
+    /// Sends a WebSocket text message, which no honest host does. It is no part of the log: it goes
+    /// to the next connection that comes to it, and to no other.
     pub fn append_text(&self, text: &str) {
         self.shared.state().log.append_text(text);
         self.wake();
@@ -185,12 +188,21 @@ impl Host {
 
     /// Sets what it answers about an account.
     pub fn set_repo(&self, did: &Did, row: RepoRow) {
-        self.shared.state().repos.insert(did.to_string(), row);
+        let mut state = self.shared.state();
+        state.repos_refused.remove(&did.to_string());
+        state.repos.insert(did.to_string(), row);
     }
 
     /// Forgets an account: `RepoNotFound`.
     pub fn forget_repo(&self, did: &Did) {
-        self.shared.state().repos.remove(&did.to_string());
+        let mut state = self.shared.state();
+        state.repos_refused.remove(&did.to_string());
+        state.repos.remove(&did.to_string());
+    }
+
+    /// Answers `getRepoStatus` about an account with a status and nothing else.
+    pub fn refuse_repo(&self, did: &Did, status: u16) {
+        self.shared.state().repos_refused.insert(did.to_string(), status);
     }
 
     /// Sets the document of its `did:web`.
