@@ -13,8 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::dns::Dns;
 use crate::hosts::{self, Host};
 use crate::oracle::Oracle;
-use crate::plc::Plc;
-use crate::world::lies::{Directory, Expect, Specimen};
+use crate::plc::{Fault, Plc};
+use crate::world::lies::{Deed, Directory, Expect, HostAnswer, RelayDeed, Specimen, Step};
 use crate::world::{self, Event, World};
 
 /// What to start.
@@ -163,31 +163,86 @@ impl Network {
         Arc::clone(&self.sent)
     }
 
-    /// Draws all specimens, and puts what directory and hosts answer about their accounts.
-    /// Nothing of them is sent yet.
+    /// Draws all specimens that are frames alone, and puts what directory and hosts answer about
+    /// their accounts. Nothing of them is sent yet.
     pub fn specimens(&mut self) -> Vec<Specimen> {
         let specimens = self.world.specimens(self.clock);
-        for specimen in &specimens {
-            self.plc.put(&specimen.did, specimen.directory.clone());
-            if let Directory::Document(document) = &specimen.directory {
-                self.announce(&specimen.did, document);
-            }
-            match &specimen.row {
-                Some(row) => self.hosts[specimen.home].set_repo(&specimen.did, row.clone()),
-                None => self.hosts[specimen.home].forget_repo(&specimen.did),
-            }
-        }
+        specimens.iter().for_each(|specimen| self.vouch(specimen));
         specimens
     }
 
+    /// As [`Network::specimens`], of those that need a relay for themselves.
+    pub fn ordeals(&mut self) -> Vec<Specimen> {
+        let ordeals = self.world.ordeals(self.clock);
+        ordeals.iter().for_each(|ordeal| self.vouch(ordeal));
+        ordeals
+    }
+
     /// Sends all of a specimen's frames; the oracle learns of those that must pass.
+    ///
+    /// # Panics
+    /// If it is more than frames.
     pub fn send_specimen(&mut self, specimen: &Specimen) {
         for step in &specimen.steps {
-            if let Expect::Pass(frame) = &step.expect {
-                self.oracle.expect(&specimen.did, frame);
+            let left = self.perform(specimen, step);
+            assert_eq!(left, None, "{}: frames alone", specimen.name);
+        }
+    }
+
+    /// Does one step of a specimen; the oracle learns of what must pass. What is the relay's to
+    /// do is given back.
+    pub fn perform(&mut self, specimen: &Specimen, step: &Step) -> Option<RelayDeed> {
+        for expect in &step.expect {
+            match expect {
+                Expect::Pass(frame) => self.oracle.expect_frame(frame),
+                Expect::Announce { active, status } => {
+                    self.oracle.expect_account(&specimen.did, *active, *status);
+                }
+                Expect::Drop(_) => {}
             }
-            self.hosts[step.host].append(&step.frame);
+        }
+        if step.frame().is_some() {
             self.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        match &step.deed {
+            Deed::Send { host, frame } => {
+                self.hosts[*host].append(frame);
+            }
+            Deed::SendStale { host, frame } => {
+                let host = &self.hosts[*host];
+                host.append_as(host.seq(), frame);
+            }
+            Deed::SendText { host } => self.hosts[*host].append_text("hello"),
+            Deed::Directory { did, answer } => self.answer(did, answer),
+            Deed::DirectoryHangs { did: Some(did) } => self.plc.set_fault(Fault::Hang, Some(did)),
+            Deed::DirectoryHangs { did: None } => self.plc.set_fault(Fault::None, None),
+            Deed::Host(answer) => {
+                let (host, did) = (&self.hosts[specimen.home], &specimen.did);
+                match answer {
+                    HostAnswer::Row(row) => host.set_repo(did, row.clone()),
+                    HostAnswer::NotFound => host.forget_repo(did),
+                    HostAnswer::Status(status) => host.refuse_repo(did, *status),
+                }
+            }
+            Deed::Relay(deed) => return Some(*deed),
+        }
+        None
+    }
+
+    /// What the directory answers about a DID from here on, and the name server about its handle.
+    fn answer(&self, did: &Did, answer: &Directory) {
+        self.plc.put(did, answer.clone());
+        if let Directory::Document(document) = answer {
+            self.announce(did, document);
+        }
+    }
+
+    /// What directory and host answer about a specimen's account at first.
+    fn vouch(&self, specimen: &Specimen) {
+        self.answer(&specimen.did, &specimen.directory);
+        match &specimen.row {
+            Some(row) => self.hosts[specimen.home].set_repo(&specimen.did, row.clone()),
+            None => self.hosts[specimen.home].forget_repo(&specimen.did),
         }
     }
 

@@ -179,6 +179,14 @@ impl Frame {
         Self { bytes: bytes.into(), seq_at: self.seq_at }
     }
 
+    /// The same frame with another byte at a place of [`Frame::without_seq`].
+    #[must_use]
+    pub fn patched(&self, at: usize, byte: u8) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        bytes[at] = byte;
+        Self { bytes: bytes.into(), seq_at: self.seq_at }
+    }
+
     /// Any bytes, as a message without seq.
     pub fn raw(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), seq_at: None }
@@ -212,9 +220,9 @@ impl Frame {
         &self.bytes
     }
 
-    /// Whether there is a place for a seq.
-    pub fn takes_seq(&self) -> bool {
-        self.seq_at.is_some()
+    /// Where in them the seq belongs; `None`: the frame has none.
+    pub fn seq_at(&self) -> Option<usize> {
+        self.seq_at
     }
 
     /// The whole frame with a seq.
@@ -231,7 +239,7 @@ impl Frame {
 }
 
 /// Where the value that starts at `at` ends. Walks, never recurses: one counter of items to come.
-fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(crate) fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut items: u64 = 1;
     while items > 0 {
         items -= 1;
@@ -260,7 +268,7 @@ fn read_text(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
 }
 
 /// Major type, argument and what follows.
-fn read_head(bytes: &[u8], at: usize) -> Option<(u8, u64, usize)> {
+pub(crate) fn read_head(bytes: &[u8], at: usize) -> Option<(u8, u64, usize)> {
     let first = *bytes.get(at)?;
     let width = match first & 0x1f {
         small @ 0..24 => return Some((first >> 5, u64::from(small), at + 1)),
@@ -306,12 +314,27 @@ fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn write_varint(out: &mut Vec<u8>, mut number: u64) {
+/// Writes an unsigned varint, the shortest.
+pub(crate) fn write_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
     out.push(number.to_le_bytes()[0]);
+}
+
+/// Reads an unsigned varint: the number and what follows.
+pub(crate) fn read_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
+    let mut number = 0;
+    for shift in (0..63).step_by(7) {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((number, at));
+        }
+    }
+    None
 }
 
 fn len_u64(len: usize) -> u64 {

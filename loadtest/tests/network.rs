@@ -12,6 +12,8 @@ use loadtest::oracle::{Finding, Witness};
 use loadtest::plc::Fault;
 use loadtest::wire::Frame;
 use loadtest::world::START;
+use loadtest::world::account::account_frame;
+use protocol::ids::Micros;
 
 fn options() -> Options {
     Options {
@@ -108,6 +110,31 @@ async fn a_specimen_is_sent_and_its_passes_are_expected() {
     network.send_specimen(lie);
     let findings = judge(&network, &relayed(&network).await);
     assert!(matches!(findings[..], [Finding::Extra(_)]), "{findings:?}");
+}
+
+/// When a relay itself tells of an account nobody knows before; all else of it is judged.
+#[tokio::test]
+async fn the_oracle_knows_an_account_event_of_the_relay_at_any_time() {
+    let mut network = Network::start(&options()).await.unwrap();
+    let did = network.world.accounts()[2].did.clone();
+    network.oracle.expect_account(&did, false, Some("takendown"));
+    let check = |time: u64, active, status, more: &[u8], is_right| {
+        let frame = account_frame(&did, active, status, Micros(time));
+        let message = frame.followed_by(more).with_seq(5).into();
+        assert_eq!(judge(&network, &[message]).is_empty(), is_right, "{time} {active} {status:?}");
+    };
+    check(START.0, false, Some("takendown"), b"", true);
+    check(START.0 + 7_000_000, false, Some("takendown"), b"", true);
+    check(START.0, true, Some("takendown"), b"", false);
+    check(START.0, false, Some("suspended"), b"", false);
+    check(START.0, false, None, b"", false);
+    check(START.0, false, Some("takendown"), b"\0", false);
+    assert!(!judge(&network, &[]).is_empty(), "it must come");
+    let twice = [5, 6].map(|seq| {
+        let frame = account_frame(&did, false, Some("takendown"), Micros(START.0 + seq));
+        frame.with_seq(seq).into()
+    });
+    assert!(matches!(judge(&network, &twice)[..], [Finding::Repeated(_)]));
 }
 
 #[tokio::test]

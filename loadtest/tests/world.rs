@@ -42,8 +42,10 @@ fn the_same_seed_makes_the_same_world() {
         let events = events(&mut world, 500);
         let specimens = world.specimens(START);
         let sent = events.into_iter().map(|event| (event.host, event.frame));
-        let steps = specimens.into_iter().flat_map(|specimen| specimen.steps);
-        sent.chain(steps.map(|step| (step.host, step.frame))).collect::<Vec<_>>()
+        let ordeals = world.ordeals(START);
+        let deeds = specimens.into_iter().chain(ordeals).flat_map(|specimen| specimen.steps);
+        let deeds = deeds.map(|step| format!("{:?}", step.deed));
+        (sent.collect::<Vec<_>>(), deeds.collect::<Vec<_>>())
     };
     assert!(run(SEED) == run(SEED), "seed {SEED}");
     assert!(run(SEED) != run(SEED + 1), "seed {SEED}");
@@ -57,11 +59,11 @@ fn every_commit_is_whole_signed_and_follows_the_one_before() {
     for account in world.accounts() {
         let head = account.repo.head().unwrap();
         heads.insert(account.did.clone(), (head.rev.to_string(), head.data));
-        keys.insert(account.did.clone(), judge::key_of(&world.document(account)));
+        keys.insert(account.did.clone(), judge::key_of(&world.document(account)).unwrap());
     }
     for event in events(&mut world, 3000) {
         if let Some(document) = &event.document {
-            keys.insert(event.did.clone(), judge::key_of(document));
+            keys.insert(event.did.clone(), judge::key_of(document).unwrap());
         }
         let message = whole(&event);
         let faults = judge::faults(&message, &keys[&event.did]);

@@ -22,7 +22,7 @@ async fn check(flag: Option<&str>, sent: &[usize], dropped: u8) {
     let specimen = specimens.iter().find(|it| it.name == "prev_data_missing").unwrap();
     let host = &network.hosts[specimen.home];
     for step in sent {
-        host.append(&specimen.steps[*step].frame);
+        host.append(specimen.steps[*step].frame().unwrap());
     }
     let folder = tempfile::tempdir().unwrap();
     let flags: Vec<&str> = flag.into_iter().flat_map(|flag| [flag, host.name()]).collect();

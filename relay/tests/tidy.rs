@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use loadtest::world::lies::Specimen;
+use loadtest::world::{self, World};
 use protocol::reject::Reject;
 
 /// Which member may depend on which. Dev-dependencies are exempt. See ARCHITECTURE.md, "The law".
@@ -73,6 +76,21 @@ fn each_reject_is_told_in_the_docs() {
     for reject in Reject::ALL {
         let name = reject.name();
         assert!(docs.contains(&format!("`{name}`")), "docs/protocol.md does not tell of `{name}`");
+    }
+}
+
+/// `relay/tests/names.rs` runs them all: there is no name that nothing meets, and no exception.
+#[test]
+fn each_reject_has_a_specimen_in_the_ledger() {
+    let hosts = ["localhost:4100", "localhost:4101"].map(str::to_owned).into();
+    let options = world::Options { hosts, accounts_per_host: 1, ..world::Options::default() };
+    let mut world = World::new(&options);
+    let mut ledger = world.specimens(world::START);
+    ledger.extend(world.ordeals(world::START));
+    let met: BTreeSet<Reject> = ledger.iter().flat_map(Specimen::rejects).collect();
+    for reject in Reject::ALL {
+        let name = reject.name();
+        assert!(met.contains(reject), "loadtest::world::lies has no specimen of `{name}`");
     }
 }
 

@@ -260,7 +260,8 @@ impl Commit {
         if let Some(before) = &self.before {
             fields.push(("prevData", Value::link(before.data)));
         }
-        Draft { fields, roots: vec![self.cid.to_bytes().to_vec()], blocks: self.blocks() }
+        let roots = vec![self.cid.to_bytes().to_vec()];
+        Draft { fields, roots, blocks: self.blocks(), has_blocks: true }
     }
 
     /// The blocks in the order of the reference PDS, in which the commit is not the first: new
@@ -296,6 +297,8 @@ pub struct Draft {
     pub roots: Vec<Vec<u8>>,
     /// The blocks of the CAR.
     pub blocks: Vec<Block>,
+    /// Whether the payload has `blocks`.
+    pub has_blocks: bool,
 }
 
 impl Draft {
@@ -316,6 +319,13 @@ impl Draft {
         self
     }
 
+    /// Takes `blocks` out.
+    #[must_use]
+    pub fn without_blocks(mut self) -> Self {
+        self.has_blocks = false;
+        self
+    }
+
     /// Changes the blocks.
     #[must_use]
     pub fn with_blocks(mut self, change: impl FnOnce(&mut Vec<Block>)) -> Self {
@@ -326,7 +336,7 @@ impl Draft {
     /// Its payload.
     pub fn payload(&self) -> Vec<(&'static str, Value)> {
         let mut fields = self.fields.clone();
-        if !fields.iter().any(|(key, _)| *key == "blocks") {
+        if self.has_blocks && !fields.iter().any(|(key, _)| *key == "blocks") {
             fields.push(("blocks", Value::Bytes(car(&self.roots, &self.blocks))));
         }
         fields

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use protocol::car;
-use protocol::cid::Link;
+use protocol::cid::{Codec, Link};
 use protocol::commit::Commit;
-use protocol::frame::{CommitFrame, HostKind, Kind, Op, Peek, peek};
+use protocol::did::Did;
+use protocol::frame::{
+    AccountFrame, CommitFrame, FieldError, HostKind, IdentityFrame, Kind, Op, Peek, SyncFrame, peek,
+};
 use protocol::keys::PublicKey;
 use protocol::mst::{Change, EMPTY_ROOT, MstError, PartialTree};
 use protocol::tid::Tid;
@@ -20,12 +23,61 @@ pub(crate) fn faults(frame: &Bytes, key: &PublicKey) -> BTreeSet<&'static str> {
         Ok(Peek::Event { kind: HostKind::Event(Kind::Commit), .. }) => {
             commit_faults(frame, key, &mut faults);
         }
-        Ok(Peek::Event { .. }) => {}
+        Ok(Peek::Event { kind: HostKind::Event(Kind::Sync), .. }) => {
+            sync_faults(frame, key, &mut faults);
+        }
+        Ok(Peek::Event { kind: HostKind::Event(Kind::Account), .. }) => {
+            let event = AccountFrame::decode(frame).map(|event| (event.did, event.time));
+            named_faults(event, &mut faults);
+        }
+        Ok(Peek::Event { .. }) => {
+            let event = IdentityFrame::decode(frame).map(|event| (event.did, event.time));
+            named_faults(event, &mut faults);
+        }
+        Ok(Peek::Unknown { .. } | Peek::Info { .. }) => {}
         _ => {
             faults.insert("frame");
         }
     }
     faults
+}
+
+fn named_faults(event: Result<(&str, &str), FieldError>, faults: &mut BTreeSet<&'static str>) {
+    let Ok((did, time)) = event else {
+        faults.insert("fields");
+        return;
+    };
+    if Did::parse(did).is_err() {
+        faults.insert("did syntax");
+    }
+    if protocol::datetime::parse(time).is_err() {
+        faults.insert("time syntax");
+    }
+}
+
+fn sync_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static str>) {
+    let mut require = |holds: bool, point: &'static str| {
+        if !holds {
+            faults.insert(point);
+        }
+    };
+    let Ok(event) = SyncFrame::decode(frame) else { return require(false, "fields") };
+    require(Did::parse(event.did).is_ok(), "did syntax");
+    require(Tid::parse(event.rev).is_ok(), "rev syntax");
+    require(protocol::datetime::parse(event.time).is_ok(), "time syntax");
+    require(event.blocks.len() <= 10_000, "size of blocks");
+    let (root, blocks) = match car::read(event.blocks) {
+        Ok(read) => read,
+        Err(car::CarError::BlockMismatch) => return require(false, "block hash"),
+        Err(car::CarError::Malformed) => return require(false, "car"),
+    };
+    let root = root.cid().filter(|root| root.codec == Codec::DagCbor);
+    let Some(root) = root else { return require(false, "fields") };
+    let Some(block) = blocks.get(&root) else { return require(false, "commit block") };
+    let Ok(commit) = Commit::parse(block) else { return require(false, "commit object") };
+    require(commit.did == event.did, "did");
+    require(commit.rev == event.rev, "rev");
+    require(key.verify(&commit.unsigned_digest, &commit.signature).is_ok(), "signature");
 }
 
 fn commit_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static str>) {
@@ -39,7 +91,7 @@ fn commit_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static 
     require(protocol::datetime::parse(event.time).is_ok(), "time syntax");
     require(event.blocks.len() <= 2_000_000, "size of blocks");
     require(event.ops.len() <= 200, "number of ops");
-    require(protocol::did::Did::parse(event.repo).is_ok(), "did syntax");
+    require(Did::parse(event.repo).is_ok(), "did syntax");
     let (root, blocks) = match car::read(event.blocks) {
         Ok(read) => read,
         Err(car::CarError::BlockMismatch) => return require(false, "block hash"),
@@ -57,7 +109,9 @@ fn commit_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static 
     require(key.verify(&commit.unsigned_digest, &commit.signature).is_ok(), "signature");
     let paths_fine = event.ops.iter().all(|op| protocol::rkey::is_path(op.path));
     require(paths_fine, "path");
+    let first_on_path = |op: &Op<'_>| event.ops.iter().find(|first| first.path == op.path);
     let shapes_fine = event.ops.iter().all(|op| match op.action {
+        "create" if first_on_path(op) == Some(op) && op.prev.is_some() => false,
         "create" | "update" => op.cid.is_some(),
         "delete" => op.cid.is_none(),
         _ => false,
@@ -65,12 +119,12 @@ fn commit_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static 
     require(shapes_fine, "op");
     let Some(changes) = fold(&event.ops) else { return require(false, "fold") };
     for record in changes.iter().filter_map(|change| change.new) {
-        let block = blocks.get(&record);
-        require(block.is_some(), "record block");
-        let block = block.unwrap_or_default();
+        let Some(block) = blocks.get(&record) else {
+            require(false, "record block");
+            continue;
+        };
         require(block.len() <= 1_000_000, "size of record");
-        let is_map = block.is_empty() || protocol::cbor::is_one_map(block);
-        require(is_map, "record");
+        require(protocol::cbor::is_one_map(block), "record");
     }
     if changes.is_empty() {
         let before = event.prev_data.unwrap_or(EMPTY_ROOT);
@@ -79,6 +133,7 @@ fn commit_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static 
     let tree = match PartialTree::read(&blocks, &commit.data) {
         Ok(tree) => tree,
         Err(MstError::TooLarge) => return require(false, "size of tree"),
+        Err(MstError::Missing) => return require(false, "proof"),
         Err(_) => return require(false, "tree"),
     };
     if changes.iter().any(|change| tree.get(change.path) == Err(MstError::Missing)) {
@@ -118,8 +173,9 @@ pub(crate) fn fold<'a>(ops: &[Op<'a>]) -> Option<Vec<Change<'a>>> {
     Some(changes)
 }
 
-/// The key in a DID document.
-pub(crate) fn key_of(document: &serde_json::Value) -> PublicKey {
-    let multikey = document["verificationMethod"][0]["publicKeyMultibase"].as_str().unwrap();
-    PublicKey::from_multikey(multikey).unwrap()
+/// The first key in a DID document, if it has one.
+pub(crate) fn key_of(document: &serde_json::Value) -> Option<PublicKey> {
+    let methods = document["verificationMethod"].as_array()?;
+    let multikey = methods.iter().find_map(|method| method["publicKeyMultibase"].as_str())?;
+    PublicKey::from_multikey(multikey).ok()
 }

@@ -95,6 +95,12 @@ impl Relay {
         self.child.wait().unwrap();
     }
 
+    /// `kill -9`, of a relay that another takes the place of.
+    pub fn kill_here(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// SIGTERM, and how the process ended.
     pub fn terminate(self) -> ExitStatus {
         self.terminate_with_log().0

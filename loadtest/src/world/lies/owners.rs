@@ -1,29 +1,29 @@
-//! Lies about who speaks for an account, and `#sync`s that say nothing or too little.
+//! Lies about whose account it is: what hosts say of accounts that are not theirs.
 
-use protocol::commit;
 use protocol::ids::Micros;
 use protocol::reject::Reject;
 
 use super::scene::Scene;
-use super::{Directory, Specimen, Step};
-use crate::wire::{Block, Frame, Value, car};
+use super::syncs::sync_frame;
+use super::{Deed, Specimen, Step};
 use crate::world::World;
-use crate::world::account::{Standing, account_frame, datetime};
+use crate::world::account::account_frame;
 
 pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>) {
     specimens.extend([
         commit_from_wrong_host(world, now),
         account_from_wrong_host(world, now),
         sync_from_wrong_host(world, now),
-        commit_while_deactivated(world, now),
-        sync_twice_in_a_minute(world, now),
-        sync_of_older_rev(world, now),
-        sync_signed_with_another_key(world, now),
     ]);
-    specimens.extend(identity_from_wrong_host(world, now));
-    for (name, reject, directory) in UNVOUCHED {
-        specimens.push(unvouched(world, now, name, *reject, *directory));
-    }
+}
+
+pub(super) fn add_ordeals(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>) {
+    specimens.extend([
+        identity_from_wrong_host(world, now),
+        identity_that_tells_of_a_change(world, now),
+        two_hosts_claim_one_account(world, now),
+        account_moves(world, now),
+    ]);
 }
 
 /// The next commit but one, from a host that does not own the account; the next one from its
@@ -54,22 +54,6 @@ fn account_from_wrong_host(world: &mut World, now: Micros) -> Specimen {
     scene.finish("account_from_wrong_host", steps)
 }
 
-/// First a commit, by which the account is known. Then its `#identity` from elsewhere, which says
-/// nothing new, and from its own host, which need not.
-fn identity_from_wrong_host(world: &mut World, now: Micros) -> [Specimen; 2] {
-    let mut scene = Scene::new(world, now);
-    let (commit, time) = (scene.commit_one(), scene.tick());
-    let identity = scene.account().identity_frame(time);
-    let commit = vec![scene.pass(commit.draft().frame())];
-    let identities = vec![
-        Step::drop(scene.elsewhere(), identity.clone(), Reject::IdentityUnchanged),
-        scene.pass(identity),
-    ];
-    let known = scene.finish("identity_known", commit);
-    let name = "identity_from_wrong_host";
-    [known.clone(), Specimen { name, steps: identities, ..known }]
-}
-
 /// As with commits, in whatever order the two arrive.
 fn sync_from_wrong_host(world: &mut World, now: Micros) -> Specimen {
     let mut scene = Scene::new(world, now);
@@ -86,100 +70,84 @@ fn sync_from_wrong_host(world: &mut World, now: Micros) -> Specimen {
     scene.finish("sync_from_wrong_host", steps)
 }
 
-/// Its host says so itself when it is asked.
-fn commit_while_deactivated(world: &mut World, now: Micros) -> Specimen {
+/// The account's `#identity` from elsewhere says nothing new, and from its own host need not.
+fn identity_from_wrong_host(world: &mut World, now: Micros) -> Specimen {
     let mut scene = Scene::new(world, now);
-    scene.account_mut().standing = Standing::Deactivated;
+    let first = scene.pass_one();
     let time = scene.tick();
-    let account = scene.account().account_frame(time);
-    let commit = scene.commit_one();
+    let identity = scene.account().identity_frame(time);
     let steps = vec![
-        scene.pass(account),
-        Step::drop(scene.home, commit.draft().frame(), Reject::AccountInactive),
+        first,
+        Step::drop(scene.elsewhere(), identity.clone(), Reject::IdentityUnchanged),
+        scene.pass(identity),
+        scene.pass_one(),
     ];
-    scene.finish("commit_while_deactivated", steps)
+    scene.finish("identity_from_wrong_host", steps)
 }
 
-fn sync_twice_in_a_minute(world: &mut World, now: Micros) -> Specimen {
-    let mut scene = Scene::newborn(world, now);
-    let births = scene.birth();
-    let again = scene.sync_frame();
-    let mut steps: Vec<Step> = births.iter().map(|event| scene.pass(event.frame.clone())).collect();
-    steps.push(Step::drop(scene.home, again, Reject::SyncRepeated));
-    let commit = scene.commit_one();
-    steps.push(scene.pass(commit.draft().frame()));
-    scene.finish("sync_twice_in_a_minute", steps)
-}
-
-fn sync_of_older_rev(world: &mut World, now: Micros) -> Specimen {
-    let mut scene = Scene::newborn(world, now);
-    let births = scene.birth();
+/// Whoever notices that a document has changed may say so.
+fn identity_that_tells_of_a_change(world: &mut World, now: Micros) -> Specimen {
+    let mut scene = Scene::new(world, now);
+    let (first, directory) = (scene.pass_one(), scene.vouched());
+    scene.account_mut().handle = "renamed.test".to_owned();
+    let (did, answer) = (scene.account().did.clone(), scene.vouched());
     let time = scene.tick();
-    let head = scene.account().repo.head().expect("it has committed").clone();
-    let did = scene.account().did.to_string();
-    let lie = sync_frame(did, head.rev.to_string(), head.block, time);
-    let commit = scene.commit_one();
-    let mut steps: Vec<Step> = births.iter().map(|event| scene.pass(event.frame.clone())).collect();
-    steps.push(scene.pass(commit.draft().frame()));
-    steps.push(Step::drop(scene.home, lie, Reject::RevNotNewer));
-    scene.finish("sync_of_older_rev", steps)
-}
-
-fn sync_signed_with_another_key(world: &mut World, now: Micros) -> Specimen {
-    let mut scene = Scene::new(world, now);
-    let commit = scene.commit_one();
-    let (key, time) = (scene.foreign_key(), scene.tick());
-    let block = commit::sign(&commit.did, commit.rev, &commit.data, &key);
-    let lie = sync_frame(commit.did.to_string(), commit.rev.to_string(), block, time);
+    let identity = scene.account().identity_frame(time);
     let steps = vec![
-        Step::drop(scene.home, lie, Reject::SignatureInvalid),
-        scene.pass(commit.draft().frame()),
+        first,
+        Step::set(Deed::Directory { did, answer }),
+        Step::pass(scene.elsewhere(), identity),
+        scene.pass_one(),
     ];
-    scene.finish("sync_signed_with_another_key", steps)
+    scene.finish_with("identity_that_tells_of_a_change", directory, steps)
 }
 
-/// An account for which the directory does not vouch: its name, its drop, and what the
-/// directory says instead of its document.
-type Unvouched = (&'static str, Reject, fn(serde_json::Value) -> Directory);
-
-const UNVOUCHED: &[Unvouched] = &[
-    ("document_without_key", Reject::IdentityNoKey, |mut document| {
-        document["verificationMethod"] = serde_json::json!([]);
-        Directory::Document(document)
-    }),
-    ("document_without_pds", Reject::IdentityNoPds, |mut document| {
-        document["service"] = serde_json::json!([]);
-        Directory::Document(document)
-    }),
-    ("did_tombstoned", Reject::IdentityTombstoned, |_| Directory::Tombstoned),
-    // Takes as long as a relay asks again for a DID that may be new.
-    ("did_not_registered", Reject::IdentityUnresolved, |_| Directory::Missing),
-];
-
-fn unvouched(
-    world: &mut World,
-    now: Micros,
-    name: &'static str,
-    reject: Reject,
-    directory: fn(serde_json::Value) -> Directory,
-) -> Specimen {
+/// Two hosts go on with one account at the same time, both with its key: the one that the document
+/// names is heard, in its order; the other is of the wrong host each time.
+fn two_hosts_claim_one_account(world: &mut World, now: Micros) -> Specimen {
     let mut scene = Scene::new(world, now);
-    let commit = scene.commit_one();
-    let directory = directory(scene.world.document(scene.account()));
-    let steps = vec![Step::drop(scene.home, commit.draft().frame(), reject)];
-    scene.finish_with(name, directory, steps)
+    let mut steps = vec![scene.pass_one()];
+    for round in 0..3 {
+        let truth = scene.pass_one();
+        let write = scene.create();
+        let lie = scene.forge(&[write], None).draft().frame();
+        let lie = Step::drop(scene.elsewhere(), lie, Reject::WrongHost);
+        // Whose is first in a round must not matter.
+        let (first, mut second) = if round % 2 == 0 { (lie, truth) } else { (truth, lie) };
+        second.expect.extend(first.expect);
+        steps.extend([Step::set(first.deed), second]);
+    }
+    let (did, time) = (scene.account().did.clone(), scene.tick());
+    let deleted = account_frame(&did, false, Some("deleted"), time);
+    steps.push(Step::drop(scene.elsewhere(), deleted, Reject::WrongHost));
+    steps.push(scene.pass_one());
+    scene.finish("two_hosts_claim_one_account", steps)
 }
 
-/// A `#sync` of any commit block.
-fn sync_frame(did: String, rev: String, block: Vec<u8>, time: Micros) -> Frame {
-    let block = Block::of_cbor(block);
-    let blocks = car(std::slice::from_ref(&block.cid), std::slice::from_ref(&block));
-    let payload = Value::Map(vec![
-        ("did", Value::Text(did)),
-        ("rev", Value::Text(rev)),
-        ("seq", Value::Seq),
-        ("time", datetime(time)),
-        ("blocks", Value::Bytes(blocks)),
-    ]);
-    Frame::event("#sync", &payload)
+/// The document names another host. That one is heard from then on, and the old one is not.
+fn account_moves(world: &mut World, now: Micros) -> Specimen {
+    let mut scene = Scene::new(world, now);
+    let (first, directory, old) = (scene.pass_one(), scene.vouched(), scene.home);
+    let new = scene.elsewhere();
+    scene.account_mut().host = new;
+    let (did, answer) = (scene.account().did.clone(), scene.vouched());
+    let active = account_frame(&did, true, None, scene.tick());
+    let time = scene.tick();
+    let identity = scene.account().identity_frame(time);
+    let moved = scene.commit_one().draft().frame();
+    let write = scene.create();
+    let late = scene.forge(&[write], None).draft().frame();
+    let resting = account_frame(&did, false, Some("deactivated"), scene.tick());
+    let next = scene.commit_one().draft().frame();
+    let steps = vec![
+        first,
+        Step::set(Deed::Directory { did, answer }),
+        Step::pass(new, active),
+        Step::pass(new, identity),
+        Step::pass(new, moved),
+        Step::drop(old, late, Reject::WrongHost),
+        Step::drop(old, resting, Reject::WrongHost),
+        Step::pass(new, next),
+    ];
+    scene.finish_with("account_moves", directory, steps)
 }

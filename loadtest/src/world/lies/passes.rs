@@ -1,12 +1,15 @@
-//! Events that look odd and must pass.
+//! Commits that look odd and must pass: odd envelopes, odd CARs, odd ways to write.
 
 use protocol::ids::Micros;
 
-use super::scene::Scene;
+use super::frames::nested;
+use super::ops::record_of;
+use super::scene::{Scene, Truth, commit_fields, signed_block, with_commit_block};
+use super::trees::of_layer;
 use super::{Specimen, Step};
-use crate::wire::{Block, Frame, Value};
+use crate::wire::{Block, Frame, Value, car};
 use crate::world::World;
-use crate::world::account::{Standing, account_frame};
+use crate::world::record::{Collection, PROFILE};
 use crate::world::repo::{Draft, Write};
 
 /// A way to write a commit: its name, what its host sends, and what consumers see of it, both
@@ -22,8 +25,39 @@ const ENVELOPES: &[Envelope] = &[
     ("block_of_foreign_hash", with_foreign_block, with_foreign_block),
     // A frame without them kills real clients, so the relay adds them.
     ("deprecated_fields_missing", without_deprecated_fields, plain),
+    ("since_missing", |draft| draft.without("since").frame(), with_null_since),
+    ("since_is_null", with_null_since, with_null_since),
+    // Counted, no more: it is `prevData` that speaks.
+    ("since_is_another", with_another_since, with_another_since),
+    ("rebase_and_too_big_are_true", with_true_flags, with_true_flags),
+    ("nested_32_deep", with_deep_nesting, with_deep_nesting),
+    ("time_with_an_offset", with_offset_time, with_offset_time),
+    ("time_of_64_characters", with_long_time, with_long_time),
+    ("field_unknown_in_an_op", with_unknown_op_field, with_unknown_op_field),
+    ("field_unknown_in_the_header", with_unknown_header_field, with_unknown_header_field),
     ("keys_in_disorder", with_keys_in_disorder, plain),
+    ("header_in_disorder", with_header_in_disorder, plain),
     ("integer_not_shortest", with_wide_integer, with_shortest_integer),
+    // The CAR.
+    ("second_root", with_second_root, with_second_root),
+    ("commit_first_in_car", with_commit_first, with_commit_first),
+    ("blocks_in_reverse", with_blocks_reversed, with_blocks_reversed),
+    ("block_twice", with_block_twice, with_block_twice),
+    ("block_raw", with_raw_block, with_raw_block),
+    ("block_of_cid_version_0", with_v0_block, with_v0_block),
+    ("car_header_in_disorder", with_disordered_car, with_disordered_car),
+];
+
+/// A way to write a commit object that is not the reference PDS's.
+type Object = (&'static str, fn(&mut Vec<(&'static str, Value)>));
+
+const OBJECTS: &[Object] = &[
+    // "in v3 it must be present but nullable": some hosts leave it out.
+    ("commit_without_prev", |fields| fields.retain(|(key, _)| *key != "prev")),
+    ("commit_with_a_prev", |fields| {
+        fields.retain(|(key, _)| *key != "prev");
+        fields.push(("prev", Value::link(protocol::mst::EMPTY_ROOT)));
+    }),
 ];
 
 /// Several ops on one path, as `applyWrites` of the reference PDS sends them.
@@ -49,7 +83,61 @@ const WRITES: &[Writes] = &[
         let path = write.path().to_owned();
         vec![write, Write::Update(path, record("better"))]
     }),
+    ("delete_create_and_delete", |scene| {
+        let path = scene.account().repo.path(0).to_owned();
+        vec![
+            Write::Delete(path.clone()),
+            Write::Create(path.clone(), record("again")),
+            Write::Delete(path),
+        ]
+    }),
+    ("update_to_the_same", |scene| {
+        scene.commit(&[Write::Update(PROFILE.to_owned(), record("same"))]);
+        vec![Write::Update(PROFILE.to_owned(), record("same"))]
+    }),
+    ("two_creates_of_one_record", |scene| {
+        let paths = [scene.create(), scene.create()].map(|write| write.path().to_owned());
+        paths.map(|path| Write::Create(path, record("twins"))).into()
+    }),
     ("two_hundred_creates", |scene| (0..200).map(|_| scene.create()).collect()),
+    ("half_of_the_records_deleted", |scene| {
+        let paths = scene.account().repo.paths().to_vec();
+        paths.into_iter().step_by(2).take(200).map(Write::Delete).collect()
+    }),
+    ("key_of_512_characters", |_| {
+        vec![Write::Create(format!("app.bsky.feed.post/{}", "k".repeat(512)), record("long"))]
+    }),
+    ("key_of_every_character", |_| {
+        vec![Write::Create("app.bsky.feed.post/~a.Z_0:9-".to_owned(), record("odd"))]
+    }),
+    ("collection_of_317_characters", |_| {
+        let labels = [&"a".repeat(62)[..]; 5].join(".");
+        vec![Write::Create(format!("{labels}.na/self"), record("deep"))]
+    }),
+    ("record_of_1_mb", |scene| {
+        let around = record_of(Value::Bytes(vec![0; 70_000])).len() - 70_000;
+        let filler = Value::Bytes(vec![0; 1_000_000 - around]);
+        vec![Write::Create(scene.create().path().to_owned(), record_of(filler))]
+    }),
+    // A record is its author's affair, as long as it is one CBOR map.
+    ("record_with_a_float", |scene| of_value(scene, vec![0xfb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0])),
+    ("record_with_an_indefinite_list", |scene| of_value(scene, vec![0x9f, 0x01, 0xff])),
+    ("record_with_keys_in_disorder", |scene| {
+        let record = Value::Disordered(vec![("z", Value::Int(1)), ("$type", "a.b.c".into())]);
+        vec![Write::Create(scene.create().path().to_owned(), record.encode())]
+    }),
+    ("record_with_a_link_of_another_kind", |scene| {
+        of_value(scene, Value::Link(vec![0x01, 0x70, 0x12, 0x02, 1, 2]).encode())
+    }),
+    ("record_without_fields", |scene| {
+        vec![Write::Create(scene.create().path().to_owned(), vec![0xa0])]
+    }),
+    // One key in 4^n is of layer n: the tree grows five layers at once, and nodes that only point
+    // down stand in between.
+    ("key_of_the_fifth_layer", |_| {
+        let path = of_layer(Collection::Post, 5, 1, 0).remove(0);
+        vec![Write::Create(path, record("deep"))]
+    }),
 ];
 
 pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>) {
@@ -69,43 +157,29 @@ pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>)
         let steps = vec![scene.pass(first), scene.pass(next)];
         specimens.push(scene.finish(name, steps));
     }
-    specimens.extend([
-        new_account(world, now),
-        first_commit_with_records(world, now),
-        unknown_status(world, now),
-    ]);
+    for (name, bend) in OBJECTS {
+        specimens.push(object(world, now, name, *bend));
+    }
 }
 
-/// `#identity`, `#account`, an empty first `#commit`, a `#sync` of the same rev; then a record.
-fn new_account(world: &mut World, now: Micros) -> Specimen {
-    let mut scene = Scene::newborn(world, now);
-    let births = scene.birth();
-    let mut steps: Vec<Step> = births.into_iter().map(|event| scene.pass(event.frame)).collect();
-    let next = scene.commit_one().draft().frame();
-    steps.push(scene.pass(next));
-    scene.finish("new_account", steps)
-}
-
-/// As bridges begin: records at once, and no `prevData`.
-fn first_commit_with_records(world: &mut World, now: Micros) -> Specimen {
-    let mut scene = Scene::newborn(world, now);
-    let writes: Vec<Write> = (0..3).map(|_| scene.create()).collect();
-    let first = scene.commit(&writes).draft().frame();
-    let next = scene.commit_one().draft().frame();
-    let steps = vec![scene.pass(first), scene.pass(next)];
-    scene.finish("first_commit_with_records", steps)
-}
-
-/// An inactive account with a status that no lexicon knows; then it is active again.
-fn unknown_status(world: &mut World, now: Micros) -> Specimen {
+/// Another commit object around the same tree; then the next commit.
+fn object(
+    world: &mut World,
+    now: Micros,
+    name: &'static str,
+    bend: fn(&mut Vec<(&'static str, Value)>),
+) -> Specimen {
     let mut scene = Scene::new(world, now);
-    let did = scene.account().did.clone();
-    let commit = scene.commit_one().draft().frame();
-    let frozen = account_frame(&did, false, Some("cryogenised"), scene.tick());
-    let active = account_frame(&did, true, None, scene.tick());
-    scene.account_mut().standing = Standing::Active;
-    let steps = vec![scene.pass(commit), scene.pass(frozen), scene.pass(active)];
-    scene.finish("unknown_status", steps)
+    let commit = scene.commit_one();
+    let foreign_key = scene.foreign_key();
+    let account = scene.account();
+    let truth = Truth { commit, key: &account.key, foreign_key, curve: account.curve };
+    let mut fields = commit_fields(&truth.commit, truth.commit.rev, truth.commit.data);
+    bend(&mut fields);
+    let block = signed_block(&fields, truth.key);
+    let odd = with_commit_block(truth.commit.draft(), &truth.commit, block).frame();
+    let steps: Vec<Step> = vec![scene.pass(odd), scene.pass_one()];
+    scene.finish(name, steps)
 }
 
 fn plain(draft: Draft) -> Frame {
@@ -154,6 +228,98 @@ fn with_wide_integer(draft: Draft) -> Frame {
 
 fn with_shortest_integer(draft: Draft) -> Frame {
     draft.with("count", Value::Int(7)).frame()
+}
+
+fn with_null_since(draft: Draft) -> Frame {
+    draft.with("since", Value::Null).frame()
+}
+
+fn with_another_since(draft: Draft) -> Frame {
+    draft.with("since", "3n2s2ynuaqk2k".into()).frame()
+}
+
+fn with_true_flags(draft: Draft) -> Frame {
+    draft.with("rebase", true.into()).with("tooBig", true.into()).frame()
+}
+
+/// The payload's map is the first level.
+fn with_deep_nesting(draft: Draft) -> Frame {
+    draft.with("deep", nested(31)).frame()
+}
+
+fn with_offset_time(draft: Draft) -> Frame {
+    draft.with("time", "2025-01-01T05:30:00+05:30".into()).frame()
+}
+
+fn with_long_time(draft: Draft) -> Frame {
+    let fraction = "1".repeat(64 - "2025-01-01T00:00:00.Z".len());
+    draft.with("time", Value::Text(format!("2025-01-01T00:00:00.{fraction}Z"))).frame()
+}
+
+fn with_unknown_op_field(draft: Draft) -> Frame {
+    let mut fields = draft.fields.clone();
+    let ops = fields.iter_mut().filter(|(key, _)| *key == "ops").map(|(_, ops)| ops);
+    for op in ops {
+        let Value::List(ops) = op else { unreachable!("ops are a list") };
+        let Some(Value::Map(op)) = ops.first_mut() else { unreachable!("of maps") };
+        op.push(("note", "later".into()));
+    }
+    Draft { fields, ..draft }.frame()
+}
+
+fn with_unknown_header_field(draft: Draft) -> Frame {
+    let header = vec![("op", Value::Int(1)), ("t", "#commit".into()), ("version", Value::Int(2))];
+    Frame::from_parts(&Value::Map(header), &Value::Map(draft.payload()))
+}
+
+fn with_header_in_disorder(draft: Draft) -> Frame {
+    let header = vec![("op", Value::Int(1)), ("t", "#commit".into())];
+    Frame::from_parts(&Value::Disordered(header), &Value::Map(draft.payload()))
+}
+
+/// The first one counts.
+fn with_second_root(mut draft: Draft) -> Frame {
+    draft.roots.push(protocol::mst::EMPTY_ROOT.to_bytes().to_vec());
+    draft.frame()
+}
+
+fn with_commit_first(draft: Draft) -> Frame {
+    let root = draft.roots[0].clone();
+    draft.with_blocks(|blocks| blocks.sort_by_key(|block| block.cid != root)).frame()
+}
+
+fn with_blocks_reversed(draft: Draft) -> Frame {
+    draft.with_blocks(|blocks| blocks.reverse()).frame()
+}
+
+fn with_block_twice(draft: Draft) -> Frame {
+    draft.with_blocks(|blocks| blocks.push(blocks[0].clone())).frame()
+}
+
+fn with_raw_block(draft: Draft) -> Frame {
+    let mut block = Block::of_cbor(b"a picture".to_vec());
+    block.cid[1] = super::fields::CODEC_RAW;
+    draft.with_blocks(|blocks| blocks.push(block)).frame()
+}
+
+fn with_v0_block(draft: Draft) -> Frame {
+    let mut block = Block::of_cbor(b"of the first days".to_vec());
+    block.cid.drain(..2);
+    draft.with_blocks(|blocks| blocks.push(block)).frame()
+}
+
+/// The order of a CAR header's keys is not judged.
+fn with_disordered_car(draft: Draft) -> Frame {
+    let mut bytes = car(&draft.roots, &draft.blocks);
+    let roots = Value::List(draft.roots.iter().map(|root| Value::Link(root.clone())).collect());
+    let header = Value::Disordered(vec![("version", Value::Int(1)), ("roots", roots)]).encode();
+    bytes[1..=header.len()].copy_from_slice(&header);
+    draft.with("blocks", Value::Bytes(bytes)).frame()
+}
+
+fn of_value(scene: &mut Scene<'_>, value: Vec<u8>) -> Vec<Write> {
+    let record = record_of(Value::Encoded(value));
+    vec![Write::Create(scene.create().path().to_owned(), record)]
 }
 
 fn record(text: &str) -> Vec<u8> {

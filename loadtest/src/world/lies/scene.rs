@@ -1,8 +1,10 @@
-//! The account of one specimen, and what can be done with its repo and key.
+//! The account of one specimen, and what can be done with its repo and key; a truth, and how it is
+//! bent into a lie.
 
 use protocol::cid::Cid;
 use protocol::ids::Micros;
 use protocol::keys::{Curve, SigningKey};
+use protocol::reject::Reject;
 use protocol::tid::Tid;
 
 use super::{Directory, Specimen, Step};
@@ -36,6 +38,13 @@ impl<'w> Scene<'w> {
         scene
     }
 
+    /// An account with so much history, on this host.
+    pub(super) fn at(world: &'w mut World, now: Micros, home: usize, records: usize) -> Self {
+        let index = world.adopt(home);
+        world.give_history(index, records);
+        Self { world, now, home, index }
+    }
+
     /// An account without history, of which nothing was sent.
     pub(super) fn newborn(world: &'w mut World, now: Micros) -> Self {
         let home = world.accounts.len() % world.hosts.len();
@@ -59,6 +68,15 @@ impl<'w> Scene<'w> {
     /// The four events of a new account.
     pub(super) fn birth(&mut self) -> Vec<Event> {
         self.world.announce(self.index, self.now)
+    }
+
+    /// History that nobody was sent, of one record under these paths.
+    pub(super) fn seed(&mut self, paths: &[String]) {
+        let time = self.tick();
+        let record = super::ops::record_of(Value::Null);
+        let Account { did, key, repo, .. } = self.account_mut();
+        paths.iter().for_each(|path| repo.seed(path.clone(), &record));
+        repo.seal(did, key, time);
     }
 
     /// A moment of its own.
@@ -113,23 +131,88 @@ impl<'w> Scene<'w> {
         Step::pass(self.home, frame)
     }
 
+    /// A frame of this account's host that is dropped.
+    pub(super) fn drop(&self, frame: Frame, reject: Reject) -> Step {
+        Step::drop(self.home, frame, reject)
+    }
+
+    /// A commit of one new record that passes.
+    pub(super) fn pass_one(&mut self) -> Step {
+        let frame = self.commit_one().draft().frame();
+        self.pass(frame)
+    }
+
+    /// The directory's ordinary answer about the account.
+    pub(super) fn vouched(&self) -> Directory {
+        Directory::Document(self.world.document(self.account()))
+    }
+
     /// The specimen, its account vouched for by an ordinary document.
-    pub(super) fn finish(self, name: &'static str, steps: Vec<Step>) -> Specimen {
-        let document = self.world.document(self.account());
-        self.finish_with(name, Directory::Document(document), steps)
+    pub(super) fn finish(self, name: &str, steps: Vec<Step>) -> Specimen {
+        let directory = self.vouched();
+        self.finish_with(name, directory, steps)
     }
 
     /// The specimen, with what the directory says.
     pub(super) fn finish_with(
         self,
-        name: &'static str,
+        name: &str,
         directory: Directory,
         steps: Vec<Step>,
     ) -> Specimen {
         let account = self.account();
         let (did, row) = (account.did.clone(), account.row());
-        Specimen { name, did, directory, row, home: self.home, steps }
+        Specimen { name: name.to_owned(), did, directory, row, home: self.home, panics: 0, steps }
     }
+}
+
+/// An honest commit of one new record, and the keys to sign a bent one with.
+pub(super) struct Truth<'a> {
+    pub(super) commit: Commit,
+    pub(super) key: &'a SigningKey,
+    pub(super) foreign_key: SigningKey,
+    pub(super) curve: Curve,
+}
+
+/// A lie: its name, the name of its drop, and what it does to the truth.
+pub(super) type Lie = (&'static str, Reject, fn(&Truth<'_>, Draft) -> Draft);
+
+/// A lie made of one honest commit, and that commit.
+pub(super) fn bent(
+    world: &mut World,
+    now: Micros,
+    name: &'static str,
+    reject: Reject,
+    bend: impl Fn(&Truth<'_>, Draft) -> Draft,
+) -> Specimen {
+    bent_scene(Scene::new(world, now), name, reject, bend)
+}
+
+/// As [`bent`], on an account that is there already.
+pub(super) fn bent_scene(
+    mut scene: Scene<'_>,
+    name: &'static str,
+    reject: Reject,
+    bend: impl Fn(&Truth<'_>, Draft) -> Draft,
+) -> Specimen {
+    let commit = scene.commit_one();
+    let foreign_key = scene.foreign_key();
+    let account = scene.account();
+    let truth = Truth { commit, key: &account.key, foreign_key, curve: account.curve };
+    let draft = truth.commit.draft();
+    let lie = bend(&truth, draft.clone()).frame();
+    let steps = vec![scene.drop(lie, reject), scene.pass(draft.frame())];
+    scene.finish(name, steps)
+}
+
+/// A drop, then the truth beside it.
+pub(super) fn lie_then_truth(
+    scene: &Scene<'_>,
+    lie: &Draft,
+    reject: Reject,
+    truth: &Commit,
+) -> Vec<Step> {
+    vec![scene.drop(lie.frame(), reject), scene.pass(truth.draft().frame())]
 }
 
 /// The same draft around another commit block.
