@@ -1,6 +1,6 @@
 //! `make faults`: what a sick PLC directory costs the accounts that the relay knows.
 //!
-//! 2,000 events/s, one in a hundred of them of a new account, while the directory hangs, answers
+//! 2,000 events/s and a new account with every hundred, while the directory hangs, answers
 //! 503, is 5 s slow, or comes and goes; beside a run without a fault, and with a second directory.
 //! The relay is a child process, so that its memory is its own. Prints tables; writes JSON to the
 //! file that is named as the only argument.
@@ -18,7 +18,7 @@ use loadtest::consumers::{self, Event, Received, Subscription, decode};
 use loadtest::network::{Network, Options};
 use loadtest::plc::{Fault, Plc};
 use loadtest::report::{Report, Spread, count_f64};
-use loadtest::world;
+use loadtest::world::{self, World};
 use protocol::did::Did;
 use protocol::ids::Micros;
 use relay::process;
@@ -79,8 +79,10 @@ enum Weather {
 struct Stage {
     network: Network,
     mirror: Option<Plc>,
-    /// Accounts that the relay knows when a phase begins.
+    /// The accounts that the relay knows; all others are new.
     known: HashSet<Did>,
+    /// The world that new accounts come from: they say that they are there, and nothing more.
+    strangers: World,
     folder: tempfile::TempDir,
     relay: Relay,
     log: Arc<Mutex<Log>>,
@@ -131,7 +133,15 @@ impl Stage {
         for account in network.world.accounts() {
             network.hosts[account.host].append(&account.account_frame(times));
         }
-        let stage = Self { network, mirror, known, folder, relay, log };
+        let strangers = World::new(&world::Options {
+            seed: 99,
+            hosts: network.world.hosts().to_vec(),
+            accounts_per_host: 1,
+            records_per_account: 1,
+            web_accounts: false,
+            start: now(),
+        });
+        let stage = Self { network, mirror, known, strangers, folder, relay, log };
         let all = count_f64(stage.known.len());
         let began = Instant::now();
         while stage.relay.metric("mainstem_verifier_passed_total{kind=\"account\"}").await? < all {
@@ -205,14 +215,16 @@ impl Stage {
                 if sent / NEW_ONE_IN >= births {
                     births += 1;
                     host = (host + 1) % self.network.hosts.len();
-                    for event in self.network.world.birth(host, now()) {
+                    for event in self.strangers.birth(host, now()) {
                         self.send(event);
                         sent += 1;
                     }
                 }
                 let event = self.network.world.next_event(now());
-                self.send(event);
-                sent += 1;
+                if self.known.contains(&event.did) {
+                    self.send(event);
+                    sent += 1;
+                }
             }
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
@@ -344,6 +356,8 @@ impl Relay {
             .args(["serve", "--log-format", "json", "--allow-insecure-hosts", "--backfill"])
             .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .args(["--plc-url", &network.plc.url(), "--host", &hosts.join(",")])
+            // No handle of this world resolves, and each would be waited for.
+            .args(["--handles", "pass"])
             .arg("--data-dir")
             .arg(dir)
             .stderr(Stdio::piped());

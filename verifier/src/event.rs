@@ -61,6 +61,8 @@ pub struct Origin {
     ratchet_closed: AtomicBool,
     /// Bytes of this host's events that wait for look-ups, over all shards.
     parked_bytes: AtomicU64,
+    /// How many these are.
+    parked_events: AtomicU64,
     /// When its next fetch of a document is due at an even pace, over all shards.
     fetch_due: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl Origin {
             lenience,
             ratchet_closed: AtomicBool::new(ratchet_closed),
             parked_bytes: AtomicU64::new(0),
+            parked_events: AtomicU64::new(0),
             fetch_due: AtomicU64::new(0),
         }
     }
@@ -125,6 +128,11 @@ impl Origin {
         };
         let before = self.fetch_due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         before.ok().map(|due| turn(Micros(due).max(now)))
+    }
+
+    /// How many of its events wait.
+    pub(crate) fn parked_events(&self) -> &AtomicU64 {
+        &self.parked_events
     }
 
     /// The bytes that its waiting events hold.

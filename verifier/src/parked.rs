@@ -154,8 +154,12 @@ impl Parked {
         self.wakes.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Whether a host's events wait for too many bytes, or all events do, its own among them.
+    /// Whether too many of a host's events wait, or for too many bytes, or all events do, its own
+    /// among them.
     pub(crate) fn is_crowded(&self, origin: &Origin) -> bool {
+        if origin.parked_events().load(Ordering::Relaxed) >= HOST_EVENTS_MAX / 2 {
+            return true;
+        }
         let of_host = origin.parked_bytes().load(Ordering::Relaxed);
         let in_all = self.share.bytes.load(Ordering::Relaxed);
         of_host >= self.share.host_bytes_max || (of_host > 0 && in_all >= self.share.bytes_max)
@@ -211,14 +215,19 @@ impl Share {
         let bytes = u64::from(ticket.permit.bytes());
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         origin.parked_bytes().fetch_add(bytes, Ordering::Relaxed);
+        origin.parked_events().fetch_add(1, Ordering::Relaxed);
     }
 
     fn give_back(&self, origin: &Origin, ticket: &Ticket) {
         let bytes = u64::from(ticket.permit.bytes());
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         origin.parked_bytes().fetch_sub(bytes, Ordering::Relaxed);
+        origin.parked_events().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+/// Events of one host in flight at most, a limit of the crawler's: beyond it nothing more is read
+/// from the host's socket, so that half of them may wait.
+pub const HOST_EVENTS_MAX: u64 = 256;
 /// The least share of a host: two frames of the largest size.
 const HOST_BYTES_MIN: u64 = 12_000_000;

@@ -222,6 +222,7 @@ impl Worker {
     fn round(&mut self, batch: &mut Batch, now: Micros) {
         let events = u32::try_from(batch.events.len()).expect("a small batch");
         self.queued.decrement(f64::from(events));
+        self.shard.set_directories_well(self.resolver.directories_well());
         for answer in batch.answers.drain(..) {
             self.shard.answer(answer, now);
         }

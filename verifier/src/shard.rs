@@ -36,6 +36,7 @@ pub(crate) struct Shard {
     accounts: Accounts,
     directory: Directory,
     parked: Parked,
+    directories_well: bool,
     metrics: Metrics,
     marks: u64,
     verdicts: Vec<Verdict>,
@@ -78,6 +79,7 @@ impl Shard {
             recall,
             checks: Containment::new(Arc::clone(&options.on_panic), &options.faults),
             parked: Parked::new(share),
+            directories_well: true,
             metrics,
             marks: 0,
             verdicts: Vec::new(),
@@ -92,9 +94,12 @@ impl Shard {
             return self.plain(event);
         };
         let did = did.clone();
+        let (host, is_overfull) = (event.origin.host(), self.is_overfull(&event.origin));
         if let Some(event) = self.parked.queue(&did, event) {
             let head = self.begin(event, now);
             self.advance(head, VecDeque::new(), now);
+        } else if is_overfull {
+            self.resume(&did, host, now);
         }
     }
 
@@ -143,7 +148,19 @@ impl Shard {
     /// Whether no more events are taken from a host, because too much of it waits already: they
     /// stay in the intake, hold its permits, and so stop its socket.
     pub(crate) fn holds(&self, origin: &Origin) -> bool {
-        self.parked.is_crowded(origin)
+        self.parked.is_crowded(origin) && self.directories_well
+    }
+
+    /// Whether directories answer, and soon. If not, it is of no use to wait for them in front of
+    /// a host's socket: its known accounts would wait, too (I10).
+    pub(crate) fn set_directories_well(&mut self, are_well: bool) {
+        self.directories_well = are_well;
+    }
+
+    /// Whether what waits of a host is too much already and will not become less soon: then what
+    /// would wait, too, is given up.
+    fn is_overfull(&self, origin: &Origin) -> bool {
+        !self.directories_well && self.parked.is_crowded(origin)
     }
 
     /// The verdicts since the last call, in order.
@@ -463,6 +480,9 @@ impl Shard {
 
     /// When a waiting event is judged with whatever is known.
     fn deadline(&self, waiting: &Waiting) -> Micros {
+        if self.is_overfull(&waiting.origin) {
+            return waiting.since;
+        }
         if self.parked.is_crowded(&waiting.origin) {
             return waiting.since.plus(self.timing.crowded_deadline);
         }

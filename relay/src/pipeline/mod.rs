@@ -309,6 +309,9 @@ fn bind(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     listen().with_context(|| format!("listen on {address}"))
 }
 
+// What may wait for a directory is a part of what may be in flight.
+const _: () = assert!(verifier::HOST_EVENTS_MAX == crawler::limits::HOST_EVENTS_MAX as u64);
+
 /// Handshakes with hosts at once: a start with thousands of hosts neither floods the network nor
 /// starves the rest of the process.
 const DIALS_MAX: usize = 64;

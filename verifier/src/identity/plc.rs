@@ -3,6 +3,8 @@
 //! The first in the operator's order that is well is asked. A look-up that fails there asks the
 //! next; one that finds all of them shut waits until one opens, for as long as an event waits.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) struct Plc {
     directories: Vec<Directory>,
     /// Changes whenever a directory opens or shuts.
     turns: watch::Sender<u64>,
+    /// One of them is open and not slow.
+    is_well: AtomicBool,
     fetch: Fetch,
     clock: Clock,
     /// How long a look-up may take in all.
@@ -36,6 +40,8 @@ struct Directory {
     url: String,
     gate: Mutex<Gate>,
     places: Semaphore,
+    /// The last request took long, or takes long.
+    is_slow: AtomicBool,
     requests: Requests,
 }
 
@@ -74,17 +80,24 @@ impl Plc {
             url,
             gate: Mutex::new(Gate::new(limits)),
             places: Semaphore::new(usize::try_from(limits.concurrency.max(1)).expect("fits")),
+            is_slow: AtomicBool::new(false),
             requests: Requests::of_plc(index),
         };
         Self {
             directories: urls.into_iter().enumerate().map(directory).collect(),
             turns: watch::Sender::new(0),
+            is_well: AtomicBool::new(true),
             fetch,
             clock,
             patience: timing.deadline,
             request: timing.plc_request,
             request_early: timing.plc_request_early,
         }
+    }
+
+    /// Whether somebody answers, and soon.
+    pub(super) fn is_well(&self) -> bool {
+        self.is_well.load(Ordering::Relaxed)
     }
 
     /// Asks until `read` makes something of an answer.
@@ -189,7 +202,14 @@ impl Plc {
         }
         drop(waiting);
         let began = (self.clock)();
-        let answer = self.request(directory, ask.did, ask.timeout).await;
+        let mut request = pin!(self.request(directory, ask.did, ask.timeout));
+        let (answer, is_slow) = tokio::select! {
+            answer = &mut request => (answer, false),
+            () = sleep(SLOW) => {
+                self.note(directory, true);
+                (request.await, true)
+            }
+        };
         let now = (self.clock)();
         let health = health(&answer);
         directory.requests.ended(Ended::of(&answer), now.since(began));
@@ -199,10 +219,18 @@ impl Plc {
             directory.requests.shut(!directory.gate().is_open());
             self.turns.send_modify(|count| *count += 1);
         }
+        self.note(directory, is_slow);
         match answer {
             Ok(answer) if health == Health::Well => Asked::Answer(answer),
             _ => Asked::Failed,
         }
+    }
+
+    /// A directory may have become well or sick.
+    fn note(&self, directory: &Directory, is_slow: bool) {
+        directory.is_slow.store(is_slow, Ordering::Relaxed);
+        let is_well = |it: &Directory| !it.is_slow.load(Ordering::Relaxed) && it.gate().is_open();
+        self.is_well.store(self.directories.iter().any(is_well), Ordering::Relaxed);
     }
 
     async fn request(
@@ -243,6 +271,8 @@ fn health(answer: &Result<fetch::Answer, FetchError>) -> Health {
     }
 }
 
+/// A directory that takes longer is too slow for a host's socket to be held up for it.
+const SLOW: Duration = Duration::from_secs(2);
 /// The low bits of a DID's hash chose its shard.
 const SALT_SHIFT: u32 = 16;
 /// A directory that may be tried out at once is taken by somebody else at this moment.
@@ -355,6 +385,7 @@ mod tests {
                 assert_eq!(world.look_up(1).await, 1, "{fails:?}");
             }
             assert_eq!(world.asked(), [5, 20], "{fails:?}");
+            assert!(world.plc.is_well(), "the other one is");
             // It is tried out, by one look-up at a time, and asked again when it is well.
             world.pass(1);
             assert_eq!(world.look_up(10).await, 10);
@@ -386,6 +417,15 @@ mod tests {
         let world = World::new(&[Does::Hangs, Does::Status(500)], MANY);
         assert_eq!(world.look_up(1).await, 0);
         assert_eq!(world.asked(), [1, 1]);
+        assert!(world.plc.is_well(), "one failure is none");
+        for _ in 0..4 {
+            assert_eq!(world.look_up(1).await, 0);
+        }
+        assert!(!world.plc.is_well());
+        world.pass(1);
+        *world.does.lock().unwrap() = vec![Does::Answers; 2];
+        assert_eq!(world.look_up(1).await, 1);
+        assert!(world.plc.is_well());
         assert_eq!(World::new(&[], MANY).look_up(1).await, 0);
     }
 

@@ -101,6 +101,11 @@ impl Resolver {
         }))
     }
 
+    /// Whether some PLC directory answers, and soon.
+    pub(crate) fn directories_well(&self) -> bool {
+        self.0.plc.is_well()
+    }
+
     /// Begins a look-up. `report` gets exactly one answer, whatever happens to the task.
     pub(crate) fn begin(&self, lookup: Lookup, report: impl FnOnce(Answer) + Send + 'static) {
         let inner = Arc::clone(&self.0);

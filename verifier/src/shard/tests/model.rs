@@ -13,6 +13,8 @@ enum Step {
     Send { host: u32, account: usize, what: u8 },
     /// The oldest question is answered.
     Answer(u8),
+    /// Directories fall sick, or are well again.
+    Sick(bool),
     /// Milliseconds pass.
     Pass(u64),
 }
@@ -23,6 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(host, account, what)| Step::Send { host, account, what }),
         3 => any::<u8>().prop_map(Step::Answer),
         2 => (1..20_000u64).prop_map(Step::Pass),
+        1 => any::<bool>().prop_map(Step::Sick),
     ]
 }
 
@@ -49,6 +52,7 @@ impl Model {
         match step {
             Step::Send { host, account, what } => self.send(host, account, what),
             Step::Answer(how) => self.answer(how),
+            Step::Sick(is_sick) => self.bench.shard.set_directories_well(!is_sick),
             Step::Pass(millis) => {
                 self.bench.now = self.bench.now.plus(Duration::from_millis(millis));
                 self.bench.shard.tick(self.bench.now);

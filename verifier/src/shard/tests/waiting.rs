@@ -201,6 +201,40 @@ fn an_old_document_is_refreshed_behind_the_events_back() {
     assert_eq!(bench.said(), [ok(1, 4, Kind::Commit)]);
 }
 
+// I10: a slow directory costs its own waiters.
+#[test]
+fn while_directories_are_sick_a_host_is_not_held_up_and_what_is_too_much_is_given_up() {
+    let mut bench = Bench::with(|options| options.accounts_cached_max = 1_000);
+    let mut known = Repo::new(200, Curve::K256);
+    bench.introduce(&mut known, 1);
+    let mut repos: Vec<_> = (1..=130).map(|number| Repo::new(number, Curve::K256)).collect();
+    for repo in &mut repos[..128] {
+        let frame = write(repo, "a");
+        bench.send(1, COMMIT, &repo.did, frame);
+    }
+    let origin = bench.origin(1);
+    assert!(bench.shard.holds(&origin), "half of the events that it may have in flight");
+    bench.shard.set_directories_well(false);
+    assert!(!bench.shard.holds(&origin));
+    assert_eq!(bench.said(), []);
+    // Those that wait go on waiting; who comes now is given up, with those before it of its line.
+    let frame = write(&mut repos[128], "a");
+    bench.send(1, COMMIT, &repos[128].did, frame);
+    assert_eq!(bench.said(), [no(1, 130, Reject::IdentityUnresolved)]);
+    let frame = write(&mut repos[0], "b");
+    bench.send(1, COMMIT, &repos[0].did, frame);
+    let unresolved = Reject::IdentityUnresolved;
+    assert_eq!(bench.said(), [no(1, 2, unresolved), no(1, 131, unresolved)]);
+    let frame = write(&mut known, "b");
+    bench.send(1, COMMIT, &known.did, frame);
+    assert_eq!(bench.said(), [ok(1, 132, Kind::Commit)]);
+    assert_eq!(bench.shard.parked.len(), 127);
+    // Now there is room for one more.
+    let frame = write(&mut repos[129], "a");
+    bench.send(1, COMMIT, &repos[129].did, frame);
+    assert_eq!(bench.said(), []);
+}
+
 #[test]
 fn too_much_waiting_gives_up_what_is_older_than_five_seconds() {
     let mut bench = Bench::new();
