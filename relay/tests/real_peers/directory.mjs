@@ -5,7 +5,7 @@
 // server's own log of operations; everything else is the server's.
 //
 // PUT /_frozen/:did has the relay, and nobody else, get the document of now until DELETE of the
-// same: the public directory has replicas that lag.
+// same: the public directory has replicas that lag. GET of it tells how often it got that.
 
 import http from 'node:http'
 import { createRequire } from 'node:module'
@@ -17,7 +17,7 @@ const port = Number(process.argv[2])
 const db = plc.Database.mock()
 const server = plc.PlcServer.create({ db, port, version: 'mock' })
 
-// Operations by DID.
+// By DID.
 const frozen = new Map()
 
 http.createServer(async (request, response) => {
@@ -25,14 +25,16 @@ http.createServer(async (request, response) => {
   const path = decodeURIComponent(request.url.split('?')[0])
   const of = /^\/_frozen\/(did:plc:[a-z2-7]+)$/.exec(path)?.[1]
   if (of) {
-    if (request.method === 'PUT') frozen.set(of, await newest(of))
-    else frozen.delete(of)
-    return response.end()
+    if (request.method === 'PUT') frozen.set(of, { operation: await newest(of), reads: 0 })
+    if (request.method === 'DELETE') frozen.delete(of)
+    return response.end(JSON.stringify({ reads: frozen.get(of)?.reads }))
   }
   const did = /^\/(did:plc:[a-z2-7]+)$/.exec(path)?.[1]
   if (did && request.method === 'GET') {
     const isRelay = request.headers['user-agent']?.startsWith('mainstem/')
-    const operation = (isRelay && frozen.get(did)) || await newest(did)
+    const replica = isRelay ? frozen.get(did) : undefined
+    if (replica) replica.reads += 1
+    const operation = replica ? replica.operation : await newest(did)
     if (operation && operation.type !== 'plc_tombstone') {
       response.writeHead(200, { 'content-type': 'application/did+ld+json; charset=utf-8' })
       return response.end(JSON.stringify(document(did, operation)))

@@ -57,17 +57,19 @@ const rules = {
   own: ({ did, kind, active }) => kind === '#account' && active && healed.includes(did),
 }
 
-// An account that moves. `at` are its sessions, one per place.
+// An account that moves. `at` are its sessions, one per place. One that `lags` moves while the
+// directory shows the relay its old document, until that was read after the news: then the relay
+// must ask again. It does that once a minute at most, so on the way there only.
 class Mover {
-  constructor(number) {
+  constructor(arrival, number, lags) {
     // Every kind that comes first meets every farewell.
-    const arrival = ARRIVALS[number % ARRIVALS.length]
     const farewell = FAREWELLS[number % FAREWELLS.length]
-    Object.assign(this, { number, arrival, farewell, at: [] })
+    Object.assign(this, { arrival, number, lags, farewell, at: [] })
   }
 
   get told() {
-    return `${this.did} (${this.arrival.join(' ')}, ${this.farewell.name})`
+    const lag = this.lags ? ', the directory lags' : ''
+    return `${this.did} (${this.arrival.join(' ')}, ${this.farewell.name}${lag})`
   }
 
   async settleDown() {
@@ -94,7 +96,7 @@ class Mover {
     this.early = () => this.release(from, early)
     // The relay must have judged that before the directory knows of the move.
     this.goOn = async () => {
-      await freeze(this.did, true)
+      await freeze(this.did, 'PUT')
       const its = await moved.get('com.atproto.identity.getRecommendedDidCredentials')
       const key = await Secp256k1Keypair.import(ROTATION_KEY)
       await new plc.Client(DIRECTORY).updateData(this.did, key, (last) => ({ ...last, ...its }))
@@ -110,13 +112,26 @@ class Mover {
       await until(`${this.told}: its events are there`, () =>
         held.every(({ length }, at) => length === expected[at]))
     }
+    const lags = this.lags && to === 1
     this.rounds = [
       () => this.release(from, before),
-      () => freeze(this.did, false),
-      ...this.arrival.map((kind) => () => this.release(to, [kind])),
+      () => lags || freeze(this.did, 'DELETE'),
+      ...this.arrival.map((kind, at) => () => {
+        const news = () => this.release(to, [kind])
+        return lags && at === 0 ? this.outlast(news) : news()
+      }),
       () => this.release(from, after, 'wrong_host'),
     ]
     this.expect(to)
+  }
+
+  // Waits until the relay has read the old document after the news, and lets it have the new one.
+  async outlast(news) {
+    const { reads } = await freeze(this.did, 'GET')
+    news()
+    await until(`${this.told}: the old document is read`, async () =>
+      (await freeze(this.did, 'GET')).reads > reads)
+    await freeze(this.did, 'DELETE')
   }
 
   // An account at the new place, with the proof of the old one.
@@ -155,9 +170,10 @@ class Mover {
   }
 }
 
-// What the relay is told of an account stays as it is, or not any longer.
-async function freeze(did, frozen) {
-  await fetch(`${DIRECTORY}/_frozen/${did}`, { method: frozen ? 'PUT' : 'DELETE' })
+// What the relay is told of an account stays as it is (PUT), or not any longer (DELETE); or how
+// often it was told that (GET).
+async function freeze(did, method) {
+  return (await fetch(`${DIRECTORY}/_frozen/${did}`, { method })).json()
 }
 
 async function startHosts() {
@@ -222,7 +238,11 @@ async function story() {
   const comparison = new Comparison(hosts, relayed, rules)
   const consumers = allConsumers(`ws://${RELAY}`, DIRECTORY, python).map(endsWithTheStory)
 
-  const movers = Array.from(ARRIVALS, (_, number) => new Mover(number))
+  const newsFirst = ARRIVALS.filter(([first]) => first === '#identity')
+  const movers = [
+    ...ARRIVALS.map((arrival, number) => new Mover(arrival, number, false)),
+    ...newsFirst.map((arrival, number) => new Mover(arrival, ARRIVALS.length + number, true)),
+  ]
   await each(movers, (mover) => mover.settleDown())
   await comparison.settled()
   for (const [there, from, to] of [['there', 0, 1], ['back again', 1, 0]]) {
