@@ -121,11 +121,12 @@ pub fn fuzz_frame(data: &[u8]) {
         let same_seq =
             matches!(peeked, Ok(Peek::Event { seq: read, .. }) if read == Some(seq.get()));
         assert!(same_seq, "our seq is in it");
+        // Which of two wrong fields is named depends on their order.
         match kind {
-            Kind::Commit => assert_eq!(CommitFrame::decode(&out), commit),
-            Kind::Sync => assert_eq!(SyncFrame::decode(&out), sync),
-            Kind::Identity => assert_eq!(IdentityFrame::decode(&out), identity),
-            Kind::Account => assert_eq!(AccountFrame::decode(&out), account),
+            Kind::Commit => assert_eq!(CommitFrame::decode(&out).ok(), commit.clone().ok()),
+            Kind::Sync => assert_eq!(SyncFrame::decode(&out).ok(), sync.ok()),
+            Kind::Identity => assert_eq!(IdentityFrame::decode(&out).ok(), identity.ok()),
+            Kind::Account => assert_eq!(AccountFrame::decode(&out).ok(), account.ok()),
         }
         let again = Outgoing::from_host(&out.into(), kind);
         assert!(again.is_ok_and(|again| !again.recoded() && again.span() == outgoing.span()));
