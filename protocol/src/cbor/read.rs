@@ -207,6 +207,18 @@ impl<'a> Reader<'a> {
         found
     }
 
+    /// What was not read yet.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Moves on over values that the caller has read itself, strictly.
+    #[inline]
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+
     /// Takes so many bytes.
     #[inline]
     pub(crate) fn take_array<const N: usize>(&mut self) -> Result<&'a [u8; N], CborError> {

@@ -13,7 +13,7 @@
 
 use std::mem;
 
-use super::node::NodeWriter;
+use super::node::{KeptEntry, NodeWriter};
 use super::partial::{NodeId, PartialTree, ROOM_ITEMS_MAX, Subtree};
 use super::{Change, EMPTY_ROOT, MstError, layer};
 use crate::cid::Cid;
@@ -88,8 +88,8 @@ impl Change<'_> {
 /// A part of the tree before.
 #[derive(Clone, Copy, Debug)]
 enum Item<'t> {
-    /// `right`: the subtree after it, once that is built.
-    Key { key: &'t [u8], layer: u32, value: Value<'t>, right: Built<'t> },
+    /// A key with the layer that its node has.
+    Key { key: &'t [u8], layer: u32, value: Value<'t>, below: Below<'t> },
     /// A subtree with its root at this layer, no key of which changes.
     Subtree { subtree: Subtree<'t>, layer: u32 },
 }
@@ -97,9 +97,18 @@ enum Item<'t> {
 #[derive(Clone, Copy, Debug)]
 enum Value<'t> {
     /// As it stands in its node.
-    Kept(&'t [u8]),
+    Kept(&'t KeptEntry<'t>),
     /// What a change says was there.
     Old(&'t Cid),
+}
+
+/// What building finds out about a key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Below<'t> {
+    /// The subtree after it.
+    right: Built<'t>,
+    /// The next key of its node.
+    next: usize,
 }
 
 impl Item<'_> {
@@ -112,8 +121,9 @@ impl Item<'_> {
 }
 
 /// A subtree of the tree before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Built<'t> {
+    #[default]
     Nothing,
     /// One that is in the tree after, too.
     Kept(&'t Digest32),
@@ -146,21 +156,21 @@ impl<'t> Listing<'t, '_> {
             let (gap, rest) = changes.split_at(in_gap);
             self.walk_gap(before, layer_here, gap)?;
             changes = rest;
-            let mut value = Some(Value::Kept(entry.value));
+            let mut value = Some(Value::Kept(&entry.kept));
             if let Some((change, rest)) = changes.split_first()
                 && change.path.as_bytes() == key
             {
                 changes = rest;
                 let new = change.new.ok_or(MstError::Malformed)?;
-                if entry.value != new.to_bytes() {
+                if entry.kept.value != new.to_bytes() {
                     return Err(MstError::Malformed);
                 }
                 value = change.old.as_ref().map(Value::Old);
             }
             if let Some(value) = value {
-                self.push(Item::Key { key, layer: layer_here, value, right: Built::Nothing })?;
+                self.push(Item::Key { key, layer: layer_here, value, below: Below::default() })?;
             }
-            before = entry.right;
+            before = entry.right();
         }
         self.walk_gap(before, layer_here, changes)
     }
@@ -187,7 +197,7 @@ impl<'t> Listing<'t, '_> {
                 let old = change.old.as_ref().filter(|_| is_deleted).ok_or(MstError::Malformed)?;
                 let key = change.path.as_bytes();
                 let value = Value::Old(old);
-                self.push(Item::Key { key, layer: layer(key), value, right: Built::Nothing })
+                self.push(Item::Key { key, layer: layer(key), value, below: Below::default() })
             }),
         }
     }
@@ -238,13 +248,13 @@ impl<'t> Listing<'t, '_> {
         let node = tree.node(subtree.node.ok_or(MstError::Missing)?);
         let below = |subtree| Item::Subtree { subtree, layer: layer.saturating_sub(1) };
         for entry in tree.entries(node).iter().rev() {
-            self.pending.extend(entry.right.map(below));
+            self.pending.extend(entry.right().map(below));
             let key = tree.key(entry);
             self.pending.push(Item::Key {
                 key,
                 layer,
-                value: Value::Kept(entry.value),
-                right: Built::Nothing,
+                value: Value::Kept(&entry.kept),
+                below: Below::default(),
             });
         }
         self.pending.extend(node.left.map(below));
@@ -276,11 +286,23 @@ struct Builder {
     built: Vec<Digest32>,
     /// Scratch for a node's block.
     block: Vec<u8>,
+    /// The node of each layer, from 0, that the items so far belong to.
+    open: Vec<Open<'static>>,
+}
+
+/// A node that is being built: its keys are a list through the items.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open<'t> {
+    /// The subtree before its keys.
+    left: Built<'t>,
+    entries: usize,
+    first: usize,
+    last: usize,
 }
 
 impl Builder {
     /// The root of the tree of what is listed.
-    fn root(&mut self, items: &mut [Item<'_>], nodes: usize) -> Result<Cid, MstError> {
+    fn root<'t>(&mut self, items: &mut [Item<'t>], nodes: usize) -> Result<Cid, MstError> {
         if let [Item::Subtree { subtree, .. }] = items {
             return Ok(Cid::cbor(*subtree.digest));
         }
@@ -290,8 +312,41 @@ impl Builder {
         self.built.clear();
         self.built.reserve(nodes);
         self.block.reserve(BLOCK_BYTES_RESERVED);
-        let root = self.build(items, top)?;
-        Ok(Cid::cbor(*self.digest(root).ok_or(MstError::Malformed)?))
+        let mut open: Vec<Open<'t>> = mem::take(&mut self.open);
+        open.resize(index(top) + 1, Open::default());
+        for at in 0..items.len() {
+            match items[at] {
+                Item::Key { layer, .. } => {
+                    self.close_below(&mut open[..=index(layer)], items)?;
+                    open[index(layer)].add(items, at);
+                }
+                Item::Subtree { subtree, layer } => {
+                    let node = open.get_mut(index(layer) + 1).ok_or(MstError::Malformed)?;
+                    node.hang(items, Built::Kept(subtree.digest))?;
+                }
+            }
+        }
+        self.close_below(&mut open, items)?;
+        let root = self.encode(items, &open[index(top)]);
+        self.open = recycle(open, OPEN_KEPT_MAX);
+        Ok(Cid::cbor(root))
+    }
+
+    /// Builds what is open below the last of these layers, and hangs it one below the other.
+    fn close_below<'t>(
+        &mut self,
+        open: &mut [Open<'t>],
+        items: &mut [Item<'t>],
+    ) -> Result<(), MstError> {
+        for at in 1..open.len() {
+            let node = mem::take(&mut open[at - 1]);
+            if node.is_begun() {
+                let digest = self.encode(items, &node);
+                self.built.push(digest);
+                open[at].hang(items, Built::Anew(self.built.len() - 1))?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives up room of an unusual size.
@@ -300,83 +355,74 @@ impl Builder {
         self.block = recycle(mem::take(&mut self.block), BLOCK_BYTES_KEPT);
     }
 
-    /// Builds the node at `layer_here` over these items.
-    // Recurses by layers.
-    fn build<'t>(
-        &mut self,
-        items: &mut [Item<'t>],
-        layer_here: u32,
-    ) -> Result<Built<'t>, MstError> {
-        match items {
-            [] => return Ok(Built::Nothing),
-            [Item::Subtree { subtree, layer }] if *layer == layer_here => {
-                return Ok(Built::Kept(subtree.digest));
-            }
-            _ => {}
-        }
-        let mut left = Built::Nothing;
-        let mut entries = 0;
-        let mut last_key = None;
-        let mut gap_start = 0;
-        for at in 0..=items.len() {
-            let is_key = at < items.len() && items[at].key_layer() == Some(layer_here);
-            if !is_key && at < items.len() {
-                continue;
-            }
-            let gap = &mut items[gap_start..at];
-            let below = if gap.is_empty() {
-                Built::Nothing
-            } else {
-                self.build(gap, layer_here.checked_sub(1).ok_or(MstError::Malformed)?)?
-            };
-            match last_key.map(|key| &mut items[key]) {
-                Some(Item::Key { right, .. }) => *right = below,
-                _ => left = below,
-            }
-            entries += usize::from(is_key);
-            last_key = Some(at);
-            gap_start = at + 1;
-        }
-        let digest = self.encode(items, layer_here, entries, left);
-        self.built.push(digest);
-        Ok(Built::Anew(self.built.len() - 1))
-    }
-
-    /// The digest of the node of the keys of one layer; what is below it is built.
-    fn encode(
-        &mut self,
-        items: &[Item<'_>],
-        layer_here: u32,
-        entries: usize,
-        left: Built<'_>,
-    ) -> Digest32 {
+    /// The digest of a node; what is below it is built.
+    fn encode(&mut self, items: &[Item<'_>], node: &Open<'_>) -> Digest32 {
         let mut block = mem::take(&mut self.block);
-        let mut writer = NodeWriter::new(&mut block, entries);
-        for item in items {
-            if let Item::Key { key, layer, value, right } = item
-                && *layer == layer_here
-            {
-                let right = self.digest(*right);
-                match value {
-                    Value::Kept(cid) => writer.entry(key, cid, right),
-                    Value::Old(cid) => writer.entry(key, &cid.to_bytes(), right),
-                }
+        let mut writer = NodeWriter::new(&mut block, node.entries);
+        let mut at = node.first;
+        for _ in 0..node.entries {
+            let Item::Key { key, value, below, .. } = &items[at] else {
+                unreachable!("the keys of a node are linked");
+            };
+            let right = self.digest(&below.right);
+            match value {
+                Value::Kept(kept) => writer.kept_entry(key, kept, right),
+                Value::Old(cid) => writer.entry(key, &cid.to_bytes(), right),
             }
+            at = below.next;
         }
-        let digest = writer.finish(self.digest(left));
+        let digest = writer.finish(self.digest(&node.left));
         self.block = block;
         digest
     }
 
-    fn digest<'s>(&'s self, subtree: Built<'s>) -> Option<&'s Digest32> {
+    fn digest<'s>(&'s self, subtree: &'s Built<'_>) -> Option<&'s Digest32> {
         match subtree {
             Built::Nothing => None,
             Built::Kept(digest) => Some(digest),
-            Built::Anew(at) => Some(&self.built[at]),
+            Built::Anew(at) => Some(&self.built[*at]),
         }
     }
 }
 
+impl<'t> Open<'t> {
+    fn is_begun(&self) -> bool {
+        self.entries > 0 || !matches!(self.left, Built::Nothing)
+    }
+
+    /// The item there is its next key.
+    fn add(&mut self, items: &mut [Item<'t>], at: usize) {
+        if self.entries == 0 {
+            self.first = at;
+        } else if let Item::Key { below, .. } = &mut items[self.last] {
+            below.next = at;
+        }
+        self.last = at;
+        self.entries += 1;
+    }
+
+    /// Puts a subtree where its keys have come to. There is none yet: two neighbours were opened
+    /// when they were listed.
+    fn hang(&mut self, items: &mut [Item<'t>], subtree: Built<'t>) -> Result<(), MstError> {
+        let place = match items.get_mut(self.last) {
+            Some(Item::Key { below, .. }) if self.entries > 0 => &mut below.right,
+            _ => &mut self.left,
+        };
+        if !matches!(place, Built::Nothing) {
+            return Err(MstError::Malformed);
+        }
+        *place = subtree;
+        Ok(())
+    }
+}
+
+/// The place of a layer.
+fn index(layer: u32) -> usize {
+    usize::try_from(layer).expect("32 bits fit into a usize")
+}
+
+/// A layer is 128 at most.
+const OPEN_KEPT_MAX: usize = 256;
 /// Room for nodes of 20 entries, so that encoding most of them allocates once.
 const BLOCK_BYTES_RESERVED: usize = 2048;
 /// Room for a node that is kept for the next inversion.

@@ -1,6 +1,6 @@
 //! The part of a tree that a commit's blocks hold, read and checked.
 
-use super::node::NodeReader;
+use super::node::{KeptEntry, NodeReader};
 use super::{EMPTY_ROOT, KEY_BYTES_MAX, LAYERS_MAX, MstError, layer};
 use crate::car::Blocks;
 use crate::cid::{Cid, Codec, Link};
@@ -59,9 +59,10 @@ pub(super) struct Entry<'a> {
     /// Its key in the tree's bytes.
     key_start: u32,
     key_end: u32,
-    /// The binary CID of its record.
-    pub(super) value: &'a [u8],
-    pub(super) right: Option<Subtree<'a>>,
+    /// As it stands in its block.
+    pub(super) kept: KeptEntry<'a>,
+    /// The node after it, if there is one and it is among the blocks.
+    right_node: Option<NodeId>,
 }
 
 impl<'a> PartialTree<'a> {
@@ -117,7 +118,7 @@ impl<'a> PartialTree<'a> {
             {
                 Ok(at) => return record(&entries[at]).cid().map(Some).ok_or(MstError::Malformed),
                 Err(0) => node.left,
-                Err(at) => entries[at - 1].right,
+                Err(at) => entries[at - 1].right(),
             };
             let Some(below) = below else {
                 return Ok(None);
@@ -134,7 +135,7 @@ impl<'a> PartialTree<'a> {
     /// Whether no node is missing.
     pub(super) fn is_whole(&self) -> bool {
         let left = self.nodes.iter().filter_map(|node| node.left);
-        let right = self.entries.iter().filter_map(|entry| entry.right);
+        let right = self.entries.iter().filter_map(Entry::right);
         left.chain(right).all(|subtree| subtree.node.is_some())
     }
 
@@ -153,6 +154,14 @@ impl<'a> PartialTree<'a> {
 
     pub(super) fn key(&self, entry: &Entry<'_>) -> &[u8] {
         &self.keys[index(entry.key_start)..index(entry.key_end)]
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// The subtree after it.
+    #[inline]
+    pub(super) fn right(&self) -> Option<Subtree<'a>> {
+        self.kept.right.map(|digest| Subtree { digest, node: self.right_node })
     }
 }
 
@@ -197,19 +206,18 @@ impl<'a> TreeReader<'_, 'a> {
         Ok(position)
     }
 
-    /// The node at a layer, and all that is below it.
+    /// The node at a layer, and all that is below it, if it is among the blocks.
     // Recurses by layers, of which there are LAYERS_MAX at most.
-    fn read_subtree(&mut self, subtree: &mut Subtree<'a>, layer: u32) -> Result<(), MstError> {
-        let Some(block) = self.visit(subtree.digest)? else {
-            return Ok(());
+    fn read_subtree(&mut self, digest: &Digest32, layer: u32) -> Result<Option<NodeId>, MstError> {
+        let Some(block) = self.visit(digest)? else {
+            return Ok(None);
         };
         let node = self.read_entries(block)?;
         let is_empty = node.first == node.end && node.left.is_none();
         if is_empty {
             return Err(MstError::Malformed);
         }
-        subtree.node = Some(self.read_below(node, layer)?);
-        Ok(())
+        self.read_below(node, layer).map(Some)
     }
 
     /// Checks the keys of a node that was read against its layer and against all keys before, and
@@ -217,7 +225,7 @@ impl<'a> TreeReader<'_, 'a> {
     fn read_below(&mut self, mut node: Node<'a>, layer_here: u32) -> Result<NodeId, MstError> {
         if let Some(left) = &mut node.left {
             let layer = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
-            self.read_subtree(left, layer)?;
+            left.node = self.read_subtree(left.digest, layer)?;
         }
         for at in node.first..node.end {
             let entry = self.tree.entries[index(at)];
@@ -228,10 +236,9 @@ impl<'a> TreeReader<'_, 'a> {
                 return Err(MstError::Malformed);
             }
             self.last = Some(at);
-            if let Some(mut right) = entry.right {
+            if let Some(right) = entry.kept.right {
                 let layer = layer_here.checked_sub(1).ok_or(MstError::Malformed)?;
-                self.read_subtree(&mut right, layer)?;
-                self.tree.entries[index(at)].right = Some(right);
+                self.tree.entries[index(at)].right_node = self.read_subtree(right, layer)?;
             }
         }
         Ok(self.add(node))
@@ -264,8 +271,13 @@ impl<'a> TreeReader<'_, 'a> {
             tree.entries.push(Entry {
                 key_start: number(start)?,
                 key_end: number(end)?,
-                value: entry.value,
-                right: entry.right.map(|digest| Subtree { digest, node: None }),
+                kept: KeptEntry {
+                    encoded: entry.encoded,
+                    prefix,
+                    value: entry.value,
+                    right: entry.right,
+                },
+                right_node: None,
             });
         }
         let left = reader.left()?.map(|digest| Subtree { digest, node: None });
@@ -279,7 +291,7 @@ impl<'a> TreeReader<'_, 'a> {
 }
 
 fn record<'a>(entry: &Entry<'a>) -> Link<'a> {
-    let (link, _) = Link::read(entry.value).expect("it was read with its node");
+    let (link, _) = Link::read(entry.kept.value).expect("it was read with its node");
     link
 }
 
