@@ -22,7 +22,7 @@ use crate::retention::Retention;
 use crate::sequencer::entry::{Entry, Message};
 use crate::sequencer::pending::Pending;
 use crate::sequencer::{Sequencer, clock};
-use crate::store::records::{IdentityRow, RejectRow};
+use crate::store::records::{ExportRow, IdentityRow, RejectRow};
 use crate::store::{Family, Found, KeyAndRow, Store, keys, records};
 use crate::{Error, Options};
 
@@ -170,6 +170,11 @@ impl Handle {
     pub fn identity(&self, did: &Did) -> Result<Option<IdentityRow>, Error> {
         let read = |row: &[u8]| records::read_identity(did, row);
         self.read(Family::Identities, &keys::account(did), read)
+    }
+
+    /// How far the PLC export has been read. May wait for the disk.
+    pub fn export(&self) -> Result<Option<ExportRow>, Error> {
+        self.read(Family::Meta, keys::META_PLC_EXPORT, records::read_export)
     }
 
     /// A host by its name.

@@ -36,7 +36,7 @@ pub use hosts::{Host, HostNote, HostState, Start};
 pub use log::{Chunk, Log, Read};
 pub use sequencer::entry::{Entry, Mark, RejectNote};
 pub use store::Memory;
-pub use store::records::{IdentityRow, RejectRow};
+pub use store::records::{ExportRow, IdentityRow, RejectRow};
 
 /// The time: wall clock at start plus monotonic time since, so that it never jumps while the
 /// process runs.

@@ -12,7 +12,7 @@ use crate::Error;
 use crate::accounts::AccountWrite;
 use crate::gaps::Gap;
 use crate::hosts::{Host, HostNote, Start};
-use crate::store::records::IdentityRow;
+use crate::store::records::{ExportRow, IdentityRow};
 
 /// Everything that one event changes; committed as a whole or not at all (I1).
 #[derive(Debug, Default)]
@@ -33,6 +33,8 @@ pub struct Entry {
     pub gap: Option<Gap>,
     /// A resolved identity, kept for the next start.
     pub identity: Option<IdentityRow>,
+    /// How far the PLC export has been read; what it brought was submitted before.
+    pub export: Option<ExportRow>,
     /// This host has proven that it speaks Sync 1.1.
     pub closes_ratchet: Option<HostId>,
     /// Told when this entry is committed; dropped if it never will be.

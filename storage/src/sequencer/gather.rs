@@ -99,6 +99,10 @@ impl Sequencer {
             let key = keys::account(&identity.did);
             self.pending.rows.put_cf(family, key, records::identity(&identity));
         }
+        if let Some(export) = entry.export {
+            let family = self.store.family(Family::Meta);
+            self.pending.rows.put_cf(family, keys::META_PLC_EXPORT, records::export(&export));
+        }
         if let Some(host) = entry.closes_ratchet {
             self.hosts.row(host)?.host.ratchet_closed = true;
             self.pending.hosts.insert(host);

@@ -15,8 +15,8 @@ use crate::fixture::*;
 use crate::gaps::ACCOUNT_GAPS_MAX;
 use crate::store::faults::Fault;
 use crate::{
-    Durability, Entry, Error, Gap, Handle, HostNote, HostState, IdentityRow, Mark, Memory, Options,
-    Read, RejectNote, Start, open,
+    Durability, Entry, Error, ExportRow, Gap, Handle, HostNote, HostState, IdentityRow, Mark,
+    Memory, Options, Read, RejectNote, Start, open,
 };
 
 /// Options of a store on the disk.
@@ -515,6 +515,26 @@ async fn an_identity_is_kept() {
     let handle = open(options(&clock, &memory)).unwrap();
     assert_eq!(handle.identity(&did(1)).unwrap(), Some(identity));
     assert_eq!(handle.identity(&did(2)).unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_place_in_the_plc_export_is_kept() {
+    let memory = Memory::empty().unwrap();
+    let clock = Clockwork::at(NOW);
+    let handle = open(options(&clock, &memory)).unwrap();
+    assert_eq!(handle.export().unwrap(), None);
+    let export = |position| ExportRow {
+        url: "https://plc.example.com/export".to_owned(),
+        by_seq: true,
+        position,
+        since: Micros(0),
+        until: Micros(NOW),
+    };
+    let entry = |position| Entry { export: Some(export(position)), ..Entry::default() };
+    handle.submit(vec![entry(1), entry(2)]);
+    handle.stop().unwrap();
+    let handle = open(options(&clock, &memory)).unwrap();
+    assert_eq!(handle.export().unwrap(), Some(export(2)));
 }
 
 #[tokio::test]

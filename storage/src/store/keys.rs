@@ -13,6 +13,9 @@ pub(crate) const META_FLOOR: &[u8] = b"floor";
 /// When the log began: nothing up to this cursor was ever in it.
 pub(crate) const META_BEGIN: &[u8] = b"begin";
 
+/// How far the PLC directory's export has been read.
+pub(crate) const META_PLC_EXPORT: &[u8] = b"plc_export";
+
 /// `batches`: by the seq of the first event.
 pub(crate) fn batch(first: Seq) -> [u8; 8] {
     first.get().to_be_bytes()
@@ -120,6 +123,7 @@ mod tests {
         check(META_HEAD, "68656164");
         check(META_FLOOR, "666c6f6f72");
         check(META_BEGIN, "626567696e");
+        check(META_PLC_EXPORT, "706c635f6578706f7274");
     }
 
     #[test]

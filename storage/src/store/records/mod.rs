@@ -37,6 +37,21 @@ pub struct IdentityRow {
     pub tombstoned: bool,
 }
 
+/// How far the PLC directory's export has been read. Every identity up to there is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportRow {
+    /// Where it is read.
+    pub url: String,
+    /// The position is one of the export's own numbers, and no time.
+    pub by_seq: bool,
+    /// The newest operation read: its number, or its time in µs since 1970.
+    pub position: u64,
+    /// Every operation from this time on has been read.
+    pub since: Micros,
+    /// And up to this time.
+    pub until: Micros,
+}
+
 /// A dropped event, as a host's ring holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectRow {
@@ -307,6 +322,29 @@ pub(crate) fn read_head(row: &[u8]) -> Option<(Seq, Micros)> {
     Some((Seq::new(number(seq)?)?, Micros(number(clock)?)))
 }
 
+/// `meta`, the PLC export.
+pub(crate) fn export(export: &ExportRow) -> Vec<u8> {
+    let mut out = Vec::with_capacity(28 + export.url.len());
+    out.push(VERSION);
+    out.push(flag(export.by_seq, BY_SEQ));
+    out.extend_from_slice(&export.position.to_be_bytes());
+    out.extend_from_slice(&export.since.0.to_be_bytes());
+    out.extend_from_slice(&export.until.0.to_be_bytes());
+    put_text(&mut out, &export.url);
+    out
+}
+
+/// Reads what [`export`] wrote.
+pub(crate) fn read_export(row: &[u8]) -> Option<ExportRow> {
+    let mut fields = Fields::of(row, VERSION)?;
+    let by_seq = fields.u8()? & BY_SEQ != 0;
+    let position = fields.u64()?;
+    let (since, until) = (Micros(fields.u64()?), Micros(fields.u64()?));
+    let url = fields.text()?.to_owned();
+    fields.end()?;
+    Some(ExportRow { url, by_seq, position, since, until })
+}
+
 /// A seq alone: `meta`, the floor, and `hidden`, since when.
 pub(crate) fn seq(seq: Seq) -> [u8; 8] {
     seq.get().to_be_bytes()
@@ -345,6 +383,8 @@ const HAS_PDS: u8 = 2;
 const HAS_HANDLE: u8 = 4;
 
 const WHOLE: u8 = 1;
+
+const BY_SEQ: u8 = 1;
 
 /// Bytes of a dropped frame that are kept: enough to see header, DID and seq.
 pub(crate) const EXCERPT_BYTES_MAX: usize = 512;

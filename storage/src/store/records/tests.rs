@@ -172,4 +172,17 @@ fn meta_rows_never_change() {
     assert_eq!(hex(&seq(newest)), "000644562b87c240");
     assert_eq!(read_seq(&seq(newest)), Some(newest));
     assert_eq!(read_seq(&u64::MAX.to_be_bytes()), None);
+    let row = ExportRow {
+        url: "https://plc.directory/export".to_owned(),
+        by_seq: false,
+        position: 0x0006_4456_2b87_c240,
+        since: Micros(2),
+        until: Micros(3),
+    };
+    let golden = "0100000644562b87c24000000000000000020000000000000003001c\
+                  68747470733a2f2f706c632e6469726563746f72792f6578706f7274";
+    check(&row, &export(&row), golden, read_export);
+    let row = ExportRow { by_seq: true, url: String::new(), ..row };
+    let golden = "0101000644562b87c240000000000000000200000000000000030000";
+    check(&row, &export(&row), golden, read_export);
 }
