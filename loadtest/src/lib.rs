@@ -13,6 +13,7 @@ pub mod wire;
 pub mod world;
 
 pub mod dns;
+pub mod export;
 pub mod hosts;
 pub mod plc;
 

@@ -15,11 +15,13 @@ use protocol::did::Did;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::export::Export;
 use crate::world::lies::Directory;
 
 /// A running directory. It ends when this is dropped.
 pub struct Plc {
     address: SocketAddr,
+    export: Export,
     shelf: Arc<Mutex<Shelf>>,
     server: JoinHandle<()>,
 }
@@ -55,17 +57,24 @@ impl Plc {
         let address = listener.local_addr().context("name the directory's address")?;
         let shelf = Arc::new(Mutex::new(Shelf::default()));
         let router = Router::new().route("/{did}", get(read)).with_state(Arc::clone(&shelf));
+        let export = Export::default();
+        let router = router.merge(export.router());
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "simulated directory ended");
             }
         });
-        Ok(Self { address, shelf, server })
+        Ok(Self { address, export, shelf, server })
     }
 
     /// `http://127.0.0.1:PORT`, for `--plc-url`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Its log of operations, which no document follows from by itself.
+    pub fn export(&self) -> &Export {
+        &self.export
     }
 
     /// Puts what it answers about a DID.

@@ -145,6 +145,18 @@ impl World {
         self.commit(index, now, &writes)
     }
 
+    /// A commit of an account: one record.
+    pub fn write(&mut self, index: usize, now: Micros) -> Event {
+        self.create(index, now)
+    }
+
+    /// Gives an account another key; the document that says so. Its next commit is signed by it.
+    pub fn rotate_key(&mut self, index: usize) -> serde_json::Value {
+        let curve = self.accounts[index].curve;
+        self.accounts[index].set_curve(&mut self.rng, curve);
+        self.accounts[index].document(&self.hosts)
+    }
+
     fn identify(&mut self, index: usize, now: Micros) -> Event {
         let time = self.tick(now);
         let account = &self.accounts[index];
