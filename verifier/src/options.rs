@@ -11,7 +11,7 @@ use protocol::ids::Micros;
 
 use crate::containment::OnPanic;
 use crate::faults::Faults;
-use crate::identity::PlcLimits;
+use crate::identity::{Coverage, PlcLimits};
 use crate::verdict::Identity;
 
 /// The wall clock.
@@ -85,6 +85,8 @@ pub struct Timing {
     pub fresh: Duration,
     /// A document older than this is not used.
     pub kept: Duration,
+    /// Documents whose changes are pushed to us do not grow old.
+    pub coverage: Arc<Coverage>,
     /// An `#identity` waits this long for its handle, then it goes out without one.
     pub handle: Duration,
     /// Between two questions to a host about the status of one account.
@@ -125,6 +127,7 @@ impl Default for Timing {
             recheck_spacing: seconds(60),
             fresh: seconds(24 * 3600),
             kept: seconds(7 * 24 * 3600),
+            coverage: Arc::default(),
             handle: seconds(2),
             status_spacing: seconds(60),
             sync_spacing: seconds(60),

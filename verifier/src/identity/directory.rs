@@ -164,8 +164,11 @@ impl Directory {
     ) -> Snapshot {
         let Timing { kept, deadline, recheck_spacing, .. } = self.timing;
         let retries = self.timing.retries.len();
+        let coverage = Arc::clone(&self.timing.coverage);
         let entry = self.entry(did, recall);
-        let usable = |identity: &&Arc<Identity>| now.since(identity.fetched) <= kept;
+        let usable = |identity: &&Arc<Identity>| {
+            now.since(coverage.confirmed(did, identity.fetched)) <= kept
+        };
         let identity = entry.identity.as_ref().filter(usable).cloned();
         let Some(trouble) = &entry.trouble else {
             return Snapshot { identity, ..Snapshot::default() };
@@ -213,8 +216,9 @@ impl Directory {
         let Some(identity) = &entry.identity else { return false };
         let is_stale = entry.stale.is_some();
         // Spread, so that what was fetched in one hour is not fetched again in one hour.
-        let (fresh, age) = (self.timing.fresh, now.since(identity.fetched));
-        if !is_stale && (age <= fresh * 3 / 4 || age <= jittered(fresh, salt(did))) {
+        let Timing { fresh, coverage, .. } = &self.timing;
+        let age = now.since(coverage.confirmed(did, identity.fetched));
+        if !is_stale && (age <= *fresh * 3 / 4 || age <= jittered(*fresh, salt(did))) {
             return false;
         }
         // After a long stop everything is old: that must not be a burst.

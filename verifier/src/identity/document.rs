@@ -70,12 +70,14 @@ fn pds(services: &[&RawValue], did: &str, rules: HostRules) -> Option<HostName> 
             is_fragment(&service.id, did, "#atproto_pds")
                 && service.r#type == "AtprotoPersonalDataServer"
         })?;
-    let (scheme, _) = service.endpoint.split_once("://")?;
+    pds_of(&service.endpoint, rules)
+}
+
+/// The host of a PDS's URL.
+pub(super) fn pds_of(endpoint: &str, rules: HostRules) -> Option<HostName> {
+    let (scheme, _) = endpoint.split_once("://")?;
     let is_web = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
-    if !is_web {
-        return None;
-    }
-    HostName::parse(&service.endpoint, rules).ok()
+    is_web.then(|| HostName::parse(endpoint, rules).ok()).flatten()
 }
 
 /// "The first valid `at://` URI is the handle" (atproto.com/specs/did).
@@ -83,8 +85,12 @@ fn handle(names: &[&RawValue]) -> Option<String> {
     names
         .iter()
         .filter_map(|name| serde_json::from_str::<String>(name.get()).ok())
-        .filter_map(|name| name.strip_prefix("at://").map(str::to_ascii_lowercase))
-        .find(|name| handle::is_handle(name))
+        .find_map(|name| handle_of(&name))
+}
+
+/// The handle in an `at://` URI.
+pub(super) fn handle_of(name: &str) -> Option<String> {
+    name.strip_prefix("at://").map(str::to_ascii_lowercase).filter(|name| handle::is_handle(name))
 }
 
 /// Ids inside a document stand alone or behind its DID.
@@ -132,7 +138,7 @@ struct Service {
 
 /// Real documents have one to two kilobytes.
 pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;
-const ENTRIES_MAX: usize = 100;
+pub(super) const ENTRIES_MAX: usize = 100;
 
 /// Reads arbitrary bytes as a document; must not panic.
 pub fn fuzz_document(bytes: &[u8]) {
