@@ -13,6 +13,7 @@ use protocol::host::{HostName, HostRules};
 use verifier::Lenience;
 
 use crate::fault::Fault;
+use crate::plc_export;
 
 /// Settings of `mainstem serve`, in the order of the data's way.
 #[derive(Clone, Debug, Args)]
@@ -77,6 +78,30 @@ pub struct Serve {
         value_parser = clap::value_parser!(u32).range(1..=1_024)
     )]
     pub plc_concurrency: u32,
+
+    /// Export of a PLC directory to follow, so that accounts need not be looked up one by one; of
+    /// a directory's address its /export.
+    #[arg(
+        long,
+        env = "MAINSTEM_PLC_EXPORT",
+        value_name = "URL",
+        value_parser = parse_export_url
+    )]
+    pub plc_export: Option<String>,
+
+    /// Where the export is read for the first time; after that it goes on where it was.
+    #[arg(long, env = "MAINSTEM_PLC_EXPORT_FROM", value_enum, default_value_t = ExportFrom::Now)]
+    pub plc_export_from: ExportFrom,
+
+    /// Time from one page of the export to the next: the public directory allows 500 in 5 minutes.
+    #[arg(
+        long,
+        env = "MAINSTEM_PLC_EXPORT_INTERVAL",
+        value_name = "DURATION",
+        default_value = "800ms",
+        value_parser = parse_duration
+    )]
+    pub plc_export_interval: Duration,
 
     /// Also allow http, ports, localhost and private addresses: development networks only.
     #[arg(
@@ -301,6 +326,15 @@ pub enum Handles {
     Strip,
 }
 
+/// `--plc-export-from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFrom {
+    /// Changes only; who is there is looked up one by one.
+    Now,
+    /// Every account there is: 43 million take most of a day.
+    Beginning,
+}
+
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -359,12 +393,26 @@ impl Serve {
         self.verifier_threads.map_or_else(cores, usize::from)
     }
 
+    /// The origins that the operator named: they may be private.
+    pub fn trusted_urls(&self) -> Vec<String> {
+        self.plc_urls.iter().chain(&self.plc_export).cloned().collect()
+    }
+
     /// What this relay calls itself towards hosts.
     pub fn user_agent(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         match &self.contact {
             Some(contact) => format!("mainstem/{version} (atproto-relay; +{contact})"),
             None => format!("mainstem/{version} (atproto-relay)"),
+        }
+    }
+}
+
+impl From<ExportFrom> for plc_export::From {
+    fn from(from: ExportFrom) -> Self {
+        match from {
+            ExportFrom::Now => Self::Now,
+            ExportFrom::Beginning => Self::Beginning,
         }
     }
 }
@@ -435,6 +483,15 @@ fn parse_http_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+fn parse_export_url(text: &str) -> Result<String, String> {
+    let text = parse_http_url(text)?;
+    let url = url::Url::parse(&text).map_err(|error| error.to_string())?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("a URL without a query: how to page is known".to_owned());
+    }
+    Ok(if url.path() == "/" { format!("{text}/export") } else { text })
+}
+
 fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
     let on_usual_port = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
     let error = |_| "not an address, such as 10.0.0.53 or [fd00::53]:5353".to_owned();
@@ -488,6 +545,8 @@ mod tests {
         assert_eq!(config.durability, Durability::Fsync);
         assert_eq!(config.handles, Handles::Verify);
         assert_eq!(config.dns_servers, []);
+        assert_eq!((config.plc_export, config.plc_export_from), (None, ExportFrom::Now));
+        assert_eq!(config.plc_export_interval, Duration::from_millis(800));
         assert!(!config.allow_insecure_hosts && !config.backfill);
     }
 
@@ -508,6 +567,9 @@ mod tests {
         check(&["--commit-interval", "1h"], "--commit-interval", "at most 1s");
         check(&["--durability", "none"], "--durability", "fsync, os");
         check(&["--plc-url", "ftp://x"], "--plc-url", "not an http");
+        check(&["--plc-export", "plc.directory"], "--plc-export", "relative URL");
+        check(&["--plc-export", "https://x/export?count=5"], "--plc-export", "without a query");
+        check(&["--plc-export-from", "today"], "--plc-export-from", "now, beginning");
         check(&["--dns-server", "ns.example.com"], "--dns-server", "not an address");
         check(&["--listen", "here"], "--listen", "invalid socket address");
         check(&["--verifier-threads", "0"], "--verifier-threads", "not in 1..");
@@ -530,6 +592,17 @@ mod tests {
         let servers =
             config.unwrap().dns_servers.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(servers, ["10.0.0.53:53", "10.0.0.54:5353", "[fd00::1]:53"]);
+    }
+
+    #[test]
+    fn the_export_of_a_directory_is_at_its_usual_place() {
+        let check = |url: &str, expected: &str| {
+            let config = serve(&["--plc-export", url]).unwrap();
+            assert_eq!(config.plc_export.as_deref(), Some(expected));
+        };
+        check("https://plc.directory", "https://plc.directory/export");
+        check("https://plc.directory/", "https://plc.directory/export");
+        check("https://mirror.example.com/plc/export", "https://mirror.example.com/plc/export");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod outreach;
 pub mod panics;
 pub mod pipeline;
+pub mod plc_export;
 pub mod process;
 pub mod server;
 pub mod shutdown;

@@ -24,6 +24,7 @@ use crate::api::{self, Api};
 use crate::config::{self, Serve};
 use crate::fanout::{self, Fanout};
 use crate::outreach;
+use crate::plc_export;
 use crate::{fault, metrics, panics, server};
 
 /// A running relay.
@@ -41,6 +42,7 @@ pub struct Relay {
     crawler: crawler::Handle,
     verifier: verifier::Handle,
     panics: std::thread::JoinHandle<()>,
+    export: Option<JoinHandle<()>>,
     reports: JoinHandle<()>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -86,13 +88,14 @@ impl Relay {
             rules: config.rules(),
             ca_file: config.ca_file.as_deref(),
             dns_servers: &config.dns_servers,
-            trusted_urls: &config.plc_urls,
+            trusted_urls: &config.trusted_urls(),
         })?;
         let fetch = outreach::fetcher(Arc::clone(&dialer), &config.user_agent())?;
         let (log, now) = (storage.clone(), Arc::clone(&clock));
         let (on_panic, panics) = panics::start(&config.data_dir)?;
+        let timing = verifier::Timing::default();
         let verifier = verifier::start(
-            verifier_options(config, Arc::clone(&clock), on_panic),
+            verifier_options(config, Arc::clone(&clock), timing.clone(), on_panic),
             verifier::Outreach { fetch: fetch.clone(), txt: outreach::txt(&dialer) },
             tokio::runtime::Handle::current(),
             recall::recall(&storage),
@@ -104,6 +107,22 @@ impl Relay {
                 );
             }),
         );
+
+        let coverage = Arc::clone(&timing.coverage);
+        let export = config.plc_export.as_ref().map(|url| {
+            let options = plc_export::Options {
+                url: url.clone(),
+                from: config.plc_export_from.into(),
+                interval: config.plc_export_interval,
+                rules: config.rules(),
+                fetch: fetch.clone(),
+                clock: Arc::clone(&clock),
+                verifier: verifier.clone(),
+                storage: storage.clone(),
+                coverage,
+            };
+            plc_export::start(options)
+        });
 
         // 1. In.
         let (reports_tx, reports_rx) = mpsc::channel(REPORTS_MAX);
@@ -148,6 +167,7 @@ impl Relay {
             crawler,
             verifier,
             panics,
+            export,
             reports,
             stop,
             serving,
@@ -159,9 +179,11 @@ impl Relay {
     /// Stops in the order of the data's way: stop reading; check what was read; commit it; let
     /// consumers have it; close.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let Self { storage, crawler, verifier, panics, reports, .. } = self;
+        let Self { storage, crawler, verifier, panics, export, reports, .. } = self;
         let Self { stop, serving, consumers, admin, .. } = self;
         crawler.stop().await;
+        // What it has read and not noted is read again.
+        export.inspect(JoinHandle::abort);
         tokio::task::spawn_blocking(move || verifier.stop()).await.context("stop the verifier")?;
         let kept = tokio::task::spawn_blocking(move || panics.join()).await;
         if !matches!(kept, Ok(Ok(()))) {
@@ -247,6 +269,7 @@ fn storage_options(config: &Serve, clock: Clock) -> storage::Options {
 fn verifier_options(
     config: &Serve,
     clock: Clock,
+    timing: verifier::Timing,
     on_panic: verifier::OnPanic,
 ) -> verifier::Options {
     verifier::Options {
@@ -267,7 +290,7 @@ fn verifier_options(
         accounts_cached_max: ACCOUNTS_CACHED_MAX,
         identities_cached_bytes: usize::try_from(config.identity_cache_bytes.0)
             .unwrap_or(usize::MAX),
-        timing: verifier::Timing::default(),
+        timing,
         on_panic,
         faults: fault::of_verifier(&config.faults),
     }
