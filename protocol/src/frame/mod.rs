@@ -113,6 +113,18 @@ pub fn fuzz_frame(data: &[u8]) {
         assert!(seq.is_none() || !decodable, "an event with a seq goes out");
         return;
     };
+    if let (Kind::Commit, Ok((_, survey))) =
+        (kind, CommitFrame::decode_from_host(data, &mut Room::default()))
+    {
+        let surveyed = Outgoing::from_surveyed(&bytes::Bytes::copy_from_slice(data), survey);
+        let both = [surveyed.expect("one walk finds what two find"), outgoing.clone()];
+        let [one, two] = both.map(|it| {
+            let mut out = Vec::new();
+            it.write_with(Seq::ZERO, &mut out);
+            (out, it.span(), it.recoded())
+        });
+        assert_eq!(one, two);
+    }
     for seq in [Seq::ZERO, Seq::new(SEQ_MAX).expect("the largest is one")] {
         let mut out = Vec::new();
         outgoing.write_with(seq, &mut out);
