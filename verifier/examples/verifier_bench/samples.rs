@@ -128,7 +128,7 @@ fn grown(number: u8, curve: Curve, records: usize) -> Repo {
 }
 
 fn one_record(repo: &mut Repo, number: usize) -> Bytes {
-    repo.commit(&[Write::Create(&new_path(number), &words(5))]).frame(1_000_000)
+    repo.commit(&[Write::Create(&new_path(number), &words(9))]).frame(1_000_000)
 }
 
 /// 120 creates, 40 updates, 40 deletes, spread over the repo.
