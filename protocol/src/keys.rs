@@ -328,8 +328,8 @@ fn compress(point: &[u8]) -> [u8; COMPRESSED_BYTES] {
 }
 
 const COMPRESSED_BYTES: usize = 33;
-/// Measured: what the C library allocates for one parsed key.
-const P256_HEAP_BYTES: usize = 700;
+/// What the C library allocates for one parsed key: measured over 100,000 of them.
+const P256_HEAP_BYTES: usize = 416;
 /// An uncompressed point is the longest that a multibase text may hold.
 const DECODED_BYTES_MAX: usize = 65;
 

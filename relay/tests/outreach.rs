@@ -23,6 +23,10 @@ async fn server() -> String {
         .route("/page-by-redirect", get(|| async { (StatusCode::FOUND, [(LOCATION, "/page")]) }))
         .route("/away", get(|| async { (StatusCode::FOUND, [(LOCATION, "http://localhost:1/")]) }))
         .route("/metadata", get(|| async { (StatusCode::FOUND, [(LOCATION, METADATA)]) }))
+        .route(
+            "/inside",
+            get(|| async { (StatusCode::FOUND, [(LOCATION, "https://n0.inside.dev/")]) }),
+        )
         .route("/busy", get(|| async { (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "7")]) }))
         .route("/never", get(std::future::pending::<()>));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -147,6 +151,33 @@ async fn strangers_that_never_answer_take_no_place_from_the_operators_own_addres
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where clouds keep their secrets.
 const METADATA: &str = "http://169.254.169.254/latest/meta-data";
+
+// The address is looked at when it is dialled, not when the name is first heard of: whoever owns
+// a name may have it lead into our own network at any time (DNS rebinding).
+#[tokio::test]
+async fn a_name_that_leads_into_our_own_network_is_not_dialled() {
+    let dns = Dns::start().await.unwrap();
+    let (base, servers) = (server().await, [dns.address().parse().unwrap()]);
+    let options = outreach::Options {
+        rules: HostRules::Public,
+        ca_file: None,
+        dns_servers: &servers,
+        trusted_urls: std::slice::from_ref(&base),
+    };
+    let fetch = outreach::fetcher(outreach::dialer(&options).unwrap(), "test").unwrap();
+    for (index, address) in
+        [[127, 0, 0, 1], [10, 1, 2, 3], [169, 254, 169, 254], [100, 64, 0, 1]].iter().enumerate()
+    {
+        let name = format!("n{index}.inside.dev");
+        dns.put_addresses(&name, &[(*address).into()]);
+        let refused = ask(&fetch, &format!("https://{name}/")).await;
+        assert!(matches!(refused, Err(FetchError::Forbidden(_))), "{address:?}: {refused:?}");
+        assert!(dns.questions(&name) >= 1);
+    }
+    // By way of a redirect, too.
+    let refused = ask(&fetch, &format!("{base}/inside")).await;
+    assert!(matches!(refused, Err(FetchError::Forbidden(_))), "{refused:?}");
+}
 
 #[tokio::test]
 async fn all_dns_goes_through_the_given_server() {

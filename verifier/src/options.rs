@@ -36,7 +36,7 @@ pub struct Options {
     pub intake_bytes: u64,
     /// Accounts in memory, over all shards; about 300 bytes each.
     pub accounts_cached_max: usize,
-    /// Bytes of DID documents in memory, over all shards; about 400 each.
+    /// Bytes of DID documents in memory, over all shards; about 500 each.
     pub identities_cached_bytes: usize,
     /// How long things take and keep.
     pub timing: Timing,
