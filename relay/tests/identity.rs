@@ -173,6 +173,18 @@ async fn a_second_directory_is_asked_while_the_first_hangs() {
     let tried = network.plc.reads_all() - before;
     assert!(tried <= 3, "{tried}");
     assert!(relay.drops().await.is_empty());
+
+    // What was learnt is not asked for again after a restart.
+    assert!(relay.terminate().success());
+    let asked = || network.plc.reads_all() + mirror.reads_all();
+    let before = asked();
+    let relay = Relay::start(folder.path(), &network, &["--plc-url", &mirror.url()]);
+    for account in network.world.accounts() {
+        network.hosts[account.host].append(&account.account_frame(now()));
+    }
+    let more = network.world.accounts().len();
+    messages(&relay.base(), Some(0), count + 80 + more).await;
+    assert_eq!(asked(), before);
 }
 
 /// A store in which so many accounts have documents of this age, and a host that speaks for them.
