@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use loadtest::dns::Fault;
 use loadtest::network::{Network, Options};
 use loadtest::wire::{Frame, Value};
@@ -118,6 +120,8 @@ async fn a_change_of_handle_is_seen_in_a_document_from_after_it() {
     let renewed = serde_json::from_str(&text.replace(&old, "renewed.test")).unwrap();
     network.plc.put_document(&did, renewed);
     network.dns.put_handle("renewed.test", &did);
+    // Slow, but in time.
+    network.dns.set_fault(Fault::Delay(Duration::from_millis(300)), Some("renewed.test"));
     identify(&network, "#identity", &did, "renewed.test");
     let expected = [(did.to_string(), Some("renewed.test".to_owned()))];
     assert_eq!(identities(&relay, 1).await, expected);

@@ -206,6 +206,8 @@ async fn all_dns_goes_through_the_given_server() {
     for name in ["pds.test", "nowhere.test", "test"] {
         assert_eq!(txt.ask(name.into()).await, Err(TxtError::NotFound), "{name}");
     }
+    dns.set_fault(Fault::NoSuchName, Some("a.test"));
+    assert_eq!(txt.ask("a.test".into()).await, Err(TxtError::NotFound), "gone, and not kept");
     dns.set_fault(Fault::Fails, Some("b.test"));
     assert!(matches!(txt.ask("b.test".into()).await, Err(TxtError::Failed(_))));
     dns.set_fault(Fault::Fails, Some("failing.test"));
