@@ -1,12 +1,14 @@
 //! DID documents that vouch for nobody, or do so in an odd form.
 
 use protocol::ids::Micros;
+use protocol::keys::Curve;
 use protocol::reject::Reject;
 use serde_json::{Value, json};
 
 use super::scene::Scene;
 use super::{Deed, Directory, Specimen, Step};
 use crate::world::World;
+use crate::world::account::account_frame;
 
 /// A document: what it shows, the drop of its account's commits, and what is done to it.
 type Lie = (&'static str, Reject, fn(&mut Value));
@@ -132,6 +134,41 @@ pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>)
         let steps = vec![scene.pass_one(), scene.pass_one()];
         specimens.push(scene.finish_with(name, directory, steps));
     }
+    specimens.extend([Curve::K256, Curve::P256].map(|curve| legacy_key(world, now, curve)));
+}
+
+/// The two types of before Multikey: the point alone, without a prefix for its curve.
+fn legacy_key(world: &mut World, now: Micros, curve: Curve) -> Specimen {
+    let mut scene = Scene::with_curve(world, now, Some(curve));
+    let (name, method) = match curve {
+        Curve::K256 => ("document_with_a_legacy_k256_key", "EcdsaSecp256k1VerificationKey2019"),
+        Curve::P256 => ("document_with_a_legacy_p256_key", "EcdsaSecp256r1VerificationKey2019"),
+    };
+    let (_, point) = scene.account().key.public_key().to_compressed();
+    let mut document = scene.world.document(scene.account());
+    document["verificationMethod"][0]["type"] = json!(method);
+    document["verificationMethod"][0]["publicKeyMultibase"] = json!(format!("z{}", base58(&point)));
+    let steps = vec![scene.pass_one(), scene.pass_one()];
+    scene.finish_with(name, Directory::Document(document), steps)
+}
+
+/// Bitcoin's base58, without leading zeros, which no compressed point has.
+fn base58(bytes: &[u8]) -> String {
+    let mut digits: Vec<u32> = Vec::new();
+    for byte in bytes {
+        let mut carry = u32::from(*byte);
+        for digit in &mut digits {
+            carry += *digit << 8;
+            *digit = carry % 58;
+            carry /= 58;
+        }
+        while carry > 0 {
+            digits.push(carry % 58);
+            carry /= 58;
+        }
+    }
+    let char = |digit: &u32| char::from(BASE58[usize::try_from(*digit).expect("below 58")]);
+    digits.iter().rev().map(char).collect()
 }
 
 fn bent(scene: &Scene<'_>, bend: fn(&mut Value)) -> Directory {
@@ -182,6 +219,27 @@ pub(super) fn add_ordeals(world: &mut World, now: Micros, specimens: &mut Vec<Sp
         ];
         specimens.push(scene.finish_with(name, directory, steps));
     }
+    specimens.push(last_word(world, now));
+}
+
+/// The DID is gone, and its last host says so: that is heard, and nothing else of it.
+fn last_word(world: &mut World, now: Micros) -> Specimen {
+    let mut scene = Scene::new(world, now);
+    let (first, did) = (scene.pass_one(), scene.account().did.clone());
+    let (answer, noticed) = (Directory::Tombstoned, scene.tick());
+    let noticed = scene.account().identity_frame(noticed);
+    let mut account = |active, status| account_frame(&did, active, status, scene.tick());
+    let (active, deleted) = (account(true, None), account(false, Some("deleted")));
+    let (elsewhere, home) = (scene.elsewhere(), scene.home);
+    let steps = vec![
+        first,
+        Step::set(Deed::Directory { did: did.clone(), answer }),
+        // From a stranger, it waits for the document; so the others find it.
+        Step::pass(elsewhere, noticed),
+        Step::drop(home, active, Reject::IdentityTombstoned),
+        Step::pass(home, deleted),
+    ];
+    scene.finish("tombstoned_and_deleted_by_its_host", steps)
 }
 
 fn cut(value: &mut Value, field: &str) {
@@ -194,3 +252,5 @@ fn replace(document: &mut Value, change: impl FnOnce(&str) -> String) {
     let endpoint = &mut document["service"][0]["serviceEndpoint"];
     *endpoint = json!(change(endpoint.as_str().unwrap_or_default()));
 }
+
+const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";

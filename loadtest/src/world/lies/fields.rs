@@ -1,5 +1,7 @@
 //! Events of the four kinds with a required field missing, or a field of a wrong type or syntax.
 
+use std::time::Duration;
+
 use protocol::ids::Micros;
 use protocol::reject::Reject;
 
@@ -133,7 +135,11 @@ pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>)
     for (name, reject, bend) in LIES {
         specimens.push(bent(world, now, name, *reject, bend));
     }
-    specimens.push(rev_in_the_future(world, now));
+    // Five minutes are allowed; some may pass before it is sent.
+    let soon = now.plus(Duration::from_secs(15 * 60));
+    for (name, time) in [("rev_in_2200", FAR_FUTURE), ("rev_ahead_15_minutes", soon)] {
+        specimens.push(rev_in_the_future(world, now, name, time));
+    }
     for bend in SYNC {
         let (mut scene, fields) = sync(world, now);
         let truth = scene.commit_one().draft().frame();
@@ -202,14 +208,14 @@ fn account(world: &mut World, now: Micros) -> (Scene<'_>, Vec<(&'static str, Val
     (scene, fields)
 }
 
-fn rev_in_the_future(world: &mut World, now: Micros) -> Specimen {
+fn rev_in_the_future(world: &mut World, now: Micros, name: &'static str, time: Micros) -> Specimen {
     let mut scene = Scene::new(world, now);
     let write = scene.create();
-    let lie = scene.forge(std::slice::from_ref(&write), Some(FAR_FUTURE));
+    let lie = scene.forge(std::slice::from_ref(&write), Some(time));
     let truth = scene.commit(&[write]);
     let drop = scene.drop(lie.draft().frame(), Reject::RevInFuture);
     let steps: Vec<Step> = vec![drop, scene.pass(truth.draft().frame())];
-    scene.finish("rev_in_2200", steps)
+    scene.finish(name, steps)
 }
 
 fn with_prev_data(truth: &Truth<'_>, draft: Draft, change: fn(&mut Vec<u8>)) -> Draft {

@@ -23,6 +23,7 @@ pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>)
         op_prev_missing(world, now),
         delete_prev_missing(world, now),
         root_missing(world, now),
+        nothing_written_without_prev_data(world, now),
     ]);
 }
 
@@ -161,6 +162,17 @@ fn root_missing(world: &mut World, now: Micros) -> Specimen {
     let lie = truth.draft().with_blocks(|blocks| blocks.retain(|block| block.cid != root));
     let steps = lie_then_truth(&scene, &lie, Reject::InversionIncomplete, &truth);
     scene.finish("root_missing", steps)
+}
+
+/// A commit without ops says that nothing changed: from a host of Sync 1.1, since when.
+fn nothing_written_without_prev_data(world: &mut World, now: Micros) -> Specimen {
+    let mut scene = Scene::new(world, now);
+    let first = scene.commit_one();
+    let second = scene.commit(&[]);
+    let lie = second.draft().without("prevData");
+    let mut steps = vec![scene.pass(first.draft().frame())];
+    steps.extend(lie_then_truth(&scene, &lie, Reject::InversionMismatch, &second));
+    scene.finish("nothing_written_without_prev_data", steps)
 }
 
 /// One record in four is above the lowest layer.

@@ -1,5 +1,7 @@
 //! Accounts whose beginning, end or middle looks odd, and that must pass.
 
+use std::time::Duration;
+
 use protocol::ids::Micros;
 
 use super::ops::record_of;
@@ -24,6 +26,8 @@ pub(super) fn add(world: &mut World, now: Micros, specimens: &mut Vec<Specimen>)
         node_with_1024_entries(world, now),
         commit_after_a_gap(world, now),
         sync_after_a_gap(world, now),
+        nothing_written_with_its_tree(world, now),
+        rev_ahead_4_minutes(world, now),
         statuses(world, now),
         odd_identities(world, now),
     ]);
@@ -137,6 +141,27 @@ fn sync_after_a_gap(world: &mut World, now: Micros) -> Specimen {
     let sync = sync_frame(lost.did.to_string(), lost.rev.to_string(), lost.block, time);
     let steps = vec![first, scene.pass(sync), scene.pass_one()];
     scene.finish("sync_after_a_gap", steps)
+}
+
+/// Some hosts send the tree although nothing of it changed.
+fn nothing_written_with_its_tree(world: &mut World, now: Micros) -> Specimen {
+    let mut scene = Scene::newborn(world, now);
+    let writes: Vec<Write> = (0..10).map(|_| scene.create()).collect();
+    let first = scene.commit(&writes);
+    let nothing = scene.commit(&[]);
+    let draft = nothing.draft().with_blocks(|blocks| blocks.extend(first.nodes.clone()));
+    let steps =
+        vec![scene.pass(first.draft().frame()), scene.pass(draft.frame()), scene.pass_one()];
+    scene.finish("nothing_written_with_its_tree", steps)
+}
+
+/// A host whose clock is fast, within what is allowed.
+fn rev_ahead_4_minutes(world: &mut World, now: Micros) -> Specimen {
+    let mut scene = Scene::new(world, now);
+    let write = scene.create();
+    let ahead = scene.forge(&[write], Some(now.plus(Duration::from_secs(4 * 60))));
+    let steps = vec![scene.pass(ahead.draft().frame())];
+    scene.finish("rev_ahead_4_minutes", steps)
 }
 
 /// Statuses that no lexicon knows, of any length; then it is active again.

@@ -46,6 +46,7 @@ const ENVELOPES: &[Envelope] = &[
     ("block_raw", with_raw_block, with_raw_block),
     ("block_of_cid_version_0", with_v0_block, with_v0_block),
     ("car_header_in_disorder", with_disordered_car, with_disordered_car),
+    ("blocks_of_2_mb", with_blocks_of_2_mb, with_blocks_of_2_mb),
 ];
 
 /// A way to write a commit object that is not the reference PDS's.
@@ -315,6 +316,15 @@ fn with_disordered_car(draft: Draft) -> Frame {
     let header = Value::Disordered(vec![("version", Value::Int(1)), ("roots", roots)]).encode();
     bytes[1..=header.len()].copy_from_slice(&header);
     draft.with("blocks", Value::Bytes(bytes)).frame()
+}
+
+/// At the limit, to the byte; in two blocks, since one would be too long a section.
+fn with_blocks_of_2_mb(draft: Draft) -> Frame {
+    let filler = |bytes: usize, fill: u8| Block::of_cbor(vec![fill; bytes]);
+    let draft = draft.with_blocks(|blocks| blocks.push(filler(1_000_000, 0)));
+    // Each section has its length and its CID besides.
+    let left = 2_000_000 - car(&draft.roots, &draft.blocks).len();
+    draft.with_blocks(|blocks| blocks.push(filler(left - 36 - 3, 1))).frame()
 }
 
 fn of_value(scene: &mut Scene<'_>, value: Vec<u8>) -> Vec<Write> {
