@@ -137,7 +137,7 @@ fn many_records(repo: &mut Repo, number: usize) -> Bytes {
     let created: Vec<String> = (0..120).map(|at| new_path(number * 120 + at)).collect();
     let updated: Vec<String> = (0..40).map(old).collect();
     let deleted: Vec<String> = (40..80).map(old).collect();
-    let words = words(16);
+    let words = words(31);
     let writes: Vec<Write<'_>> = created
         .iter()
         .map(|path| Write::Create(path, &words))
