@@ -13,6 +13,17 @@ pub const MESSAGE_DISCARDED_MAX: u64 = 64_000_000;
 /// connection may hold outside of the budget: 1.6 GB at 100,000 hosts that all misbehave at once.
 pub const MESSAGE_UNBUDGETED_MAX: u32 = 16 * 1024;
 
+/// A message in more fragments closes the connection: 5 MB in pieces of a byte are millions of
+/// steps. Hosts do not fragment at all, and a proxy that did would have pieces of a kilobyte.
+pub const MESSAGE_FRAGMENTS_MAX: u32 = 4_096;
+
+/// The pings and pongs of a host within [`CONTROLS_WINDOW`]; over it the connection is closed. A
+/// ping of two bytes costs a write of ours. Hosts that ping at all do it a few times a minute.
+pub const CONTROLS_MAX: u32 = 600;
+
+/// See [`CONTROLS_MAX`].
+pub const CONTROLS_WINDOW: Duration = Duration::from_mins(1);
+
 /// The least that a message counts for: its ticket, its place in queues and its account's state
 /// cost memory too, so that a flood of tiny events is bounded by bytes as well.
 pub const EVENT_BYTES_MIN: u32 = 512;

@@ -378,7 +378,7 @@ fn excerpt(frame: &[u8]) -> Bytes {
 /// Whether the host's own bytes made the connection end.
 fn is_offence(end: &End) -> bool {
     match end {
-        End::Socket(ended) => matches!(ended, Ended::Violation(_) | Ended::Slow),
+        End::Socket(ended) => matches!(ended, Ended::Violation(_) | Ended::Slow | Ended::Controls),
         End::ErrorFrame(_) | End::Malformed => true,
         End::FutureCursor | End::Backwards(_) => false,
     }
@@ -406,7 +406,7 @@ fn close_code(end: &End) -> Option<u16> {
         End::Socket(Ended::Violation(Violation::Text)) => Some(CLOSE_UNSUPPORTED),
         End::Socket(Ended::Violation(Violation::TooLong)) => Some(CLOSE_TOO_BIG),
         End::Socket(Ended::Violation(_)) => Some(CLOSE_PROTOCOL),
-        End::Socket(Ended::Slow) => Some(CLOSE_POLICY),
+        End::Socket(Ended::Slow | Ended::Controls) => Some(CLOSE_POLICY),
         End::Socket(_) => None,
         _ => Some(CLOSE_POLICY),
     }

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use protocol::ws::{Header, HeaderError, Opcode};
 
 use crate::limits::{
-    EXCERPT_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_DISCARDED_MAX, MESSAGE_UNBUDGETED_MAX,
+    EXCERPT_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_DISCARDED_MAX, MESSAGE_FRAGMENTS_MAX,
+    MESSAGE_UNBUDGETED_MAX,
 };
 
 /// What the bytes so far amount to.
@@ -48,6 +49,9 @@ pub(crate) enum Violation {
     /// A continuation of nothing, or a message within a message.
     #[error("fragments out of order")]
     Fragments,
+    /// Over [`MESSAGE_FRAGMENTS_MAX`].
+    #[error("message in too many fragments")]
+    TooManyFragments,
     /// The event stream is binary.
     #[error("text message")]
     Text,
@@ -73,10 +77,11 @@ struct Frame {
 /// A message of which a frame has begun.
 #[derive(Debug, Default)]
 struct Message {
-    /// Invariant: its capacity is never over `declared`.
+    /// Invariant: its capacity is never over `declared` or twice what came, whichever is more.
     bytes: Vec<u8>,
     /// The claimed lengths of its frames so far.
     declared: u64,
+    fragments: u32,
     granted: bool,
     discarded: bool,
 }
@@ -123,6 +128,10 @@ impl Decoder {
     /// Begins a data frame.
     fn begin(&mut self, header: Header) -> Result<Option<Step>, Violation> {
         let message = self.message.get_or_insert_default();
+        message.fragments += 1;
+        if message.fragments > MESSAGE_FRAGMENTS_MAX {
+            return Err(Violation::TooManyFragments);
+        }
         message.declared = message.declared.saturating_add(header.len);
         if message.declared > MESSAGE_DISCARDED_MAX {
             return Err(Violation::TooLong);
@@ -153,7 +162,7 @@ impl Decoder {
         let frame = self.frame.as_mut().expect("called within a frame");
         let message = self.message.as_mut().expect("a data frame belongs to a message");
         let taken = usize::try_from(frame.left).unwrap_or(usize::MAX).min(input.len());
-        message.take(&input[..taken]);
+        message.take(&input[..taken], frame.fin);
         input.advance(taken);
         frame.left -= u64::try_from(taken).expect("at most what was left");
         if frame.left > 0 {
@@ -173,8 +182,8 @@ impl Decoder {
 }
 
 impl Message {
-    /// Appends payload, or what the excerpt lacks of it.
-    fn take(&mut self, payload: &[u8]) {
+    /// Appends payload, or what the excerpt lacks of it. `fin`: its frame is the last one.
+    fn take(&mut self, payload: &[u8], fin: bool) {
         if self.discarded {
             let lacking = EXCERPT_BYTES_MAX.saturating_sub(self.bytes.len()).min(payload.len());
             self.bytes.extend_from_slice(&payload[..lacking]);
@@ -182,9 +191,11 @@ impl Message {
         }
         let needed = self.bytes.len() + payload.len();
         if needed > self.bytes.capacity() {
-            // Doubling, but never over what the message may hold.
-            let declared = usize::try_from(self.declared).unwrap_or(usize::MAX);
-            let capacity = needed.max(2 * self.bytes.capacity()).min(declared);
+            // Doubling, so that many small fragments cost no copy of the whole each; but never over
+            // what the message may hold, which its last frame has told.
+            let most = if fin { self.declared } else { u64::from(MESSAGE_BYTES_MAX) };
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let capacity = needed.max(2 * self.bytes.capacity()).min(most);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         self.bytes.extend_from_slice(payload);
@@ -231,8 +242,9 @@ fn run(stream: &[u8], piece: usize) -> (Vec<Step>, Option<Violation>) {
             }
             if let Some(message) = &decoder.message {
                 assert!(message.bytes.len() <= stream.len());
-                let bound = usize::try_from(message.declared).unwrap_or(usize::MAX);
-                assert!(message.bytes.capacity() <= bound.max(EXCERPT_BYTES_MAX));
+                let declared = usize::try_from(message.declared).unwrap_or(usize::MAX);
+                let bound = declared.max(2 * message.bytes.len()).max(EXCERPT_BYTES_MAX);
+                assert!(message.bytes.capacity() <= bound);
             }
         }
     }
@@ -368,6 +380,36 @@ mod tests {
         check(&[0x83, 0], (&[], Some(Violation::Header(HeaderError))));
         let long = [&[0x82, 127][..], &64_000_001u64.to_be_bytes()].concat();
         check(&long, (&[], Some(Violation::TooLong)));
+    }
+
+    #[test]
+    fn a_message_has_so_many_fragments_at_most() {
+        let fragments = usize::try_from(MESSAGE_FRAGMENTS_MAX).unwrap();
+        let message = |fragments: usize| {
+            let mut stream = vec![0x02, 1, 7];
+            stream.extend([0, 1, 7].repeat(fragments - 2));
+            stream.extend([0x80, 1, 7]);
+            run(&stream, stream.len())
+        };
+        let whole = Step::Message(vec![7; fragments].into());
+        assert_eq!(message(fragments), (vec![whole], None));
+        let too_many = Some(Violation::TooManyFragments);
+        assert_eq!(message(fragments + 1), (Vec::new(), too_many));
+    }
+
+    #[test]
+    fn small_fragments_are_not_copied_again_and_again() {
+        let mut decoder = Decoder::default();
+        let (mut copies, mut capacity) = (0, 0);
+        let mut input = BytesMut::from(&[0x02, 1, 7][..]);
+        for _ in 1..MESSAGE_FRAGMENTS_MAX {
+            assert_eq!(decoder.step(&mut input), Ok(Step::Starved));
+            let now = decoder.message.as_ref().unwrap().bytes.capacity();
+            copies += u32::from(now != capacity);
+            capacity = now;
+            input.extend_from_slice(&[0, 1, 7]);
+        }
+        assert!(copies <= 14, "{copies}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::budget::{Hold, Share};
 use crate::dial::Transport;
-use crate::limits::{READ_BYTES_BUSY, READ_BYTES_QUIET, Timing};
+use crate::limits::{CONTROLS_MAX, CONTROLS_WINDOW, READ_BYTES_BUSY, READ_BYTES_QUIET, Timing};
 
 use self::decoder::{Decoder, Step};
 
@@ -36,6 +36,9 @@ pub(crate) struct Socket {
     ping_at: Instant,
     /// Since when a message is arriving.
     message_since: Option<Instant>,
+    /// Pings and pongs since [`Socket::controls_since`].
+    controls: u32,
+    controls_since: Instant,
 }
 
 /// What a host sent.
@@ -69,6 +72,9 @@ pub(crate) enum Ended {
     /// Reading or writing failed.
     #[error("connection lost: {0}")]
     Io(#[from] std::io::Error),
+    /// More pings and pongs than [`CONTROLS_MAX`].
+    #[error("too many pings and pongs")]
+    Controls,
     /// No byte for [`Timing::silence_max`].
     #[error("silent for too long")]
     Silent,
@@ -91,6 +97,8 @@ impl Socket {
             heard_at: now,
             ping_at: now + timing.ping_interval,
             message_since: None,
+            controls: 0,
+            controls_since: now,
         }
     }
 
@@ -113,8 +121,11 @@ impl Socket {
                     self.message_since = None;
                     return Ok(Incoming::TooBig { bytes, excerpt });
                 }
-                Step::Ping(payload) => self.send(Opcode::Pong, &payload).await?,
-                Step::Pong => {}
+                Step::Ping(payload) => {
+                    self.control()?;
+                    self.send(Opcode::Pong, &payload).await?;
+                }
+                Step::Pong => self.control()?,
                 Step::Close(payload) => {
                     // RFC 6455 section 5.5.1: "If an endpoint receives a Close frame and did not
                     // previously send a Close frame, the endpoint MUST send a Close frame".
@@ -151,6 +162,15 @@ impl Socket {
         let hold = share.take(bytes).await;
         self.resume();
         hold
+    }
+
+    /// A ping or pong came.
+    fn control(&mut self) -> Result<(), Ended> {
+        if self.heard_at - self.controls_since > CONTROLS_WINDOW {
+            (self.controls, self.controls_since) = (0, self.heard_at);
+        }
+        self.controls += 1;
+        if self.controls > CONTROLS_MAX { Err(Ended::Controls) } else { Ok(()) }
     }
 
     /// We did not listen for a while: that was not the host's silence.

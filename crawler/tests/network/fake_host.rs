@@ -310,8 +310,17 @@ struct Head {
 #[derive(serde::Serialize)]
 struct Body {
     did: &'static str,
+    pad: Pad,
     seq: u64,
-    time: String,
+}
+
+/// So many bytes: a text of megabytes is refused.
+struct Pad(usize);
+
+impl serde::Serialize for Pad {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&vec![b'x'; self.0])
+    }
 }
 
 /// An `#identity` with this number.
@@ -330,7 +339,7 @@ pub(crate) fn numbered(t: &'static str, seq: u64, bytes: usize) -> Vec<u8> {
 
 pub(crate) fn event_of(did: &'static str, t: &'static str, seq: u64, bytes: usize) -> Vec<u8> {
     let mut frame = to_vec(&Head { t, op: 1 }).unwrap();
-    frame.extend(to_vec(&Body { did, seq, time: "x".repeat(bytes) }).unwrap());
+    frame.extend(to_vec(&Body { did, pad: Pad(bytes), seq }).unwrap());
     frame
 }
 

@@ -76,6 +76,12 @@ async fn fragments_out_of_order_close() {
 }
 
 #[tokio::test]
+async fn flood_of_pings_closes() {
+    check_violation(&[0x89, 0].repeat(601), "too many pings and pongs", 1008).await;
+    check_violation(&[0x8a, 0].repeat(601), "too many pings and pongs", 1008).await;
+}
+
+#[tokio::test]
 async fn reserved_bits_close() {
     check_violation(&[0xc2, 0], "not a WebSocket frame header", 1002).await;
 }
