@@ -39,6 +39,9 @@ pub enum CarError {
     /// A block's bytes do not hash to its CID.
     #[error("a block does not match its CID")]
     BlockMismatch,
+    /// More than [`SECTIONS_MAX`].
+    #[error("too many blocks")]
+    TooMany,
 }
 
 impl From<CidError> for CarError {
@@ -55,6 +58,11 @@ impl From<CborError> for CarError {
 
 /// Longest section, CID and block together.
 pub const SECTION_BYTES_MAX: usize = 2_000_000;
+
+/// Most sections behind the header: each costs a hash and its place in an order, even if it holds
+/// nothing. A commit of 200 ops in a tree of a billion records, which is 16 layers high, has one
+/// record and three ways down for each: 9,800.
+pub const SECTIONS_MAX: usize = 10_000;
 
 /// Walks a CAR: its first root and its blocks. Every sha-256 block is hashed and compared;
 /// blocks under other well-formed CIDs are kept under their CID but cannot be checked. The first
@@ -135,6 +143,9 @@ impl<'a> Blocks<'a> {
     /// Lists all sections from `at` on, or those before the first that is malformed.
     fn walk(&mut self, mut at: usize) -> Result<(), CarError> {
         while at < self.car.len() {
+            if self.checked.len() + self.others.len() >= SECTIONS_MAX {
+                return Err(CarError::TooMany);
+            }
             let section = section(self.car, &mut at)?;
             match Link::read(section)? {
                 (Link::Sha256(cid), _) => self.checked.push(Section {

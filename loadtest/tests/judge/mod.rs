@@ -70,6 +70,7 @@ fn sync_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static st
         Ok(read) => read,
         Err(car::CarError::BlockMismatch) => return require(false, "block hash"),
         Err(car::CarError::Malformed) => return require(false, "car"),
+        Err(car::CarError::TooMany) => return require(false, "number of blocks"),
     };
     let root = root.cid().filter(|root| root.codec == Codec::DagCbor);
     let Some(root) = root else { return require(false, "fields") };
@@ -96,6 +97,7 @@ fn commit_faults(frame: &Bytes, key: &PublicKey, faults: &mut BTreeSet<&'static 
         Ok(read) => read,
         Err(car::CarError::BlockMismatch) => return require(false, "block hash"),
         Err(car::CarError::Malformed) => return require(false, "car"),
+        Err(car::CarError::TooMany) => return require(false, "number of blocks"),
     };
     require(root == Link::Sha256(event.commit), "root");
     let root = match root {

@@ -34,6 +34,15 @@ pub use write::Writer;
 /// need 4 and tree nodes 3.
 pub const NESTING_MAX: u8 = 32;
 
+/// Most items of all arrays and maps that a [`Reader`] opens, keys and values of maps counted each:
+/// what an item costs is then bounded, however small it is. A commit of 200 ops has 1,830; the
+/// 1,024 entries of a tree's node have 1,024, since their own fields are compared as bytes.
+pub const ITEMS_MAX: u64 = 16_384;
+
+/// Most bytes of text that a [`Reader`] takes, keys included: every one of them is checked to be
+/// UTF-8. 200 paths at their limit are 204,800 bytes.
+pub const TEXT_BYTES_MAX: u64 = 512 << 10;
+
 /// Most keys of one map under [`Rules::Envelope`]. To find duplicates among unsorted keys the
 /// reader holds a map's keys, 16 bytes each, until the map ends: 2 MiB at most over all levels.
 /// Envelopes have at most 12.

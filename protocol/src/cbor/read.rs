@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 
 use super::{
-    CID_HEAD, CborError, ENVELOPE_KEYS_MAX, MAJOR_ARRAY, MAJOR_BYTES, MAJOR_MAP, MAJOR_NEGATIVE,
-    MAJOR_TAG, MAJOR_TEXT, MAJOR_UNSIGNED, NESTING_MAX, SIMPLE_FALSE, SIMPLE_FLOAT64, SIMPLE_NULL,
-    SIMPLE_TRUE, TAG_CID, key_order,
+    CID_HEAD, CborError, ENVELOPE_KEYS_MAX, ITEMS_MAX, MAJOR_ARRAY, MAJOR_BYTES, MAJOR_MAP,
+    MAJOR_NEGATIVE, MAJOR_TAG, MAJOR_TEXT, MAJOR_UNSIGNED, NESTING_MAX, SIMPLE_FALSE,
+    SIMPLE_FLOAT64, SIMPLE_NULL, SIMPLE_TRUE, TAG_CID, TEXT_BYTES_MAX, key_order,
 };
 use crate::cid::{CID_BYTES, Link};
 
@@ -30,6 +30,10 @@ pub struct Reader<'a> {
     canonical: bool,
     /// Arrays and maps that are open.
     depth: u8,
+    /// Items of arrays and maps that may still be opened.
+    items_left: u64,
+    /// Bytes of text that may still come.
+    text_left: u64,
     /// Under [`Rules::Envelope`] the keys of all open maps, innermost last. Unused otherwise:
     /// there the order of the keys alone rules duplicates out.
     keys: Vec<&'a str>,
@@ -88,7 +92,16 @@ impl<'a> Reader<'a> {
 
     /// As [`Reader::new`], with a list that another reader used for keys. It must be empty.
     pub(crate) fn in_room(bytes: &'a [u8], rules: Rules, keys: Vec<&'a str>) -> Self {
-        Self { bytes, at: 0, rules, canonical: true, depth: 0, keys }
+        Self {
+            bytes,
+            at: 0,
+            rules,
+            canonical: true,
+            depth: 0,
+            items_left: ITEMS_MAX,
+            text_left: TEXT_BYTES_MAX,
+            keys,
+        }
     }
 
     /// Gives the list for keys back.
@@ -285,7 +298,9 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn text_here(&mut self) -> Result<&'a str, CborError> {
-        std::str::from_utf8(self.bytes_here()?).map_err(|_| CborError)
+        let len = self.head()?;
+        self.text_left = self.text_left.checked_sub(len).ok_or(CborError)?;
+        std::str::from_utf8(self.take(len)?).map_err(|_| CborError)
     }
 
     #[inline]
@@ -329,14 +344,14 @@ impl<'a> Reader<'a> {
     #[inline]
     fn open_array(&mut self) -> Result<Array, CborError> {
         let left = self.head()?;
-        self.open()?;
+        self.open(left)?;
         Ok(Array { left, closed: false })
     }
 
     #[inline]
     fn open_map(&mut self) -> Result<Map<'a>, CborError> {
         let left = self.head()?;
-        self.open()?;
+        self.open(left.checked_mul(2).ok_or(CborError)?)?;
         if self.rules == Rules::Envelope && self.keys.capacity() == 0 {
             self.keys.reserve(KEYS_RESERVED);
         }
@@ -344,7 +359,9 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn open(&mut self) -> Result<(), CborError> {
+    fn open(&mut self, items: u64) -> Result<(), CborError> {
+        // Every item that is claimed would have to come, so a claim may be refused at once.
+        self.items_left = self.items_left.checked_sub(items).ok_or(CborError)?;
         self.depth += 1;
         if self.depth <= NESTING_MAX { Ok(()) } else { Err(CborError) }
     }

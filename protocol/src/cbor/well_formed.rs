@@ -14,81 +14,172 @@ pub fn is_one_map(bytes: &[u8]) -> bool {
 /// 100 and 1,000.
 pub const RECORD_NESTING_MAX: usize = 128;
 
-/// What an open array, map, tag or string of indefinite length still waits for.
+/// An array, map or tag that is open.
 #[derive(Clone, Copy)]
-enum Open {
-    /// This many items.
-    Items(u64),
-    /// Items up to a break.
-    Array,
-    /// Pairs of items up to a break; whether a key is next.
-    Map { key_next: bool },
-    /// Chunks of this major type up to a break.
-    Chunks(u8),
+struct Open {
+    /// Items that are still to come. Without a length it starts at [`ENDLESS`], and is even where
+    /// a map's next item is a key.
+    left: u64,
+    end: End,
+    /// How many are open, with this one.
+    level: u8,
 }
 
-/// Where the item at the front ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// After its items.
+    Length,
+    /// At a break.
+    BreakOfArray,
+    /// At a break in the place of a key.
+    BreakOfMap,
+}
+
+/// Where the item at the front ends, or some place behind the bytes.
 fn end_of_item(bytes: &[u8]) -> Option<usize> {
-    let mut open = [Open::Items(0); RECORD_NESTING_MAX];
-    open[0] = Open::Items(1);
-    let mut depth = 0;
+    // What is open around `here` and waits for more.
+    let mut outer = [Open { left: 0, end: End::Length, level: 0 }; RECORD_NESTING_MAX];
+    let mut depth = 0usize;
+    let mut here = Open { left: 1, end: End::Length, level: 0 };
     let mut at = 0;
     loop {
-        // Everything that is complete is closed.
-        while let Open::Items(0) = open[depth] {
-            if depth == 0 {
-                return Some(at);
+        at = over_plain(bytes, at, &mut here.left)?;
+        if here.left == 0 {
+            let Some(around) = depth.checked_sub(1) else { return Some(at) };
+            depth = around;
+            here = outer[around];
+            continue;
+        }
+        let initial = bytes[at];
+        if initial == BREAK {
+            let may_end = match here.end {
+                End::Length => false,
+                End::BreakOfArray => true,
+                End::BreakOfMap => here.left.is_multiple_of(2),
+            };
+            if !may_end {
+                return None;
             }
-            depth -= 1;
+            at += 1;
+            here.left = 0;
+            continue;
         }
-        let head = Head::read(bytes, at)?;
-        at = head.end;
-        if head.is_break {
-            match open[depth] {
-                Open::Array | Open::Map { key_next: true } | Open::Chunks(_) => {
-                    open[depth] = Open::Items(0);
-                    continue;
-                }
-                Open::Items(_) | Open::Map { key_next: false } => return None,
-            }
-        }
-        match &mut open[depth] {
-            Open::Items(left) => *left -= 1,
-            Open::Array => {}
-            Open::Map { key_next } => *key_next = !*key_next,
-            Open::Chunks(major) if head.major == *major && head.argument.is_some() => {}
-            Open::Chunks(_) => return None,
-        }
-        let inner = match (head.major, head.argument) {
-            (MAJOR_BYTES | MAJOR_TEXT, Some(len)) => {
-                at = at.checked_add(usize::try_from(len).ok()?)?;
-                if at > bytes.len() {
-                    return None;
-                }
+        here.left -= 1;
+        let (left, end) = match initial {
+            // The usual ones first, with a length or number in their first byte.
+            0x81..=0x97 => (u64::from(initial & 0x1f), End::Length),
+            0xa1..=0xb7 => (2 * u64::from(initial & 0x1f), End::Length),
+            0xc0..=0xd7 => (1, End::Length),
+            OPEN_ARRAY => (ENDLESS, End::BreakOfArray),
+            OPEN_MAP => (ENDLESS, End::BreakOfMap),
+            OPEN_BYTES | OPEN_TEXT => {
+                at = end_of_chunks(bytes, at)?;
                 continue;
             }
-            (MAJOR_BYTES | MAJOR_TEXT, None) => Open::Chunks(head.major),
-            (MAJOR_ARRAY, Some(items)) => Open::Items(items),
-            (MAJOR_ARRAY, None) => Open::Array,
-            (MAJOR_MAP, Some(entries)) => Open::Items(entries.checked_mul(2)?),
-            (MAJOR_MAP, None) => Open::Map { key_next: true },
-            (MAJOR_TAG, Some(_)) => Open::Items(1),
-            _ => continue,
+            _ => {
+                let head = Head::read(bytes, at)?;
+                at = head.end - 1;
+                match head.major {
+                    MAJOR_BYTES | MAJOR_TEXT => {
+                        at = head.end_of_string(bytes)?;
+                        continue;
+                    }
+                    MAJOR_ARRAY => (head.argument, End::Length),
+                    MAJOR_MAP => (head.argument.checked_mul(2)?, End::Length),
+                    MAJOR_TAG => (1, End::Length),
+                    _ => {
+                        at = head.end;
+                        continue;
+                    }
+                }
+            }
         };
-        depth += 1;
-        *open.get_mut(depth)? = inner;
+        at += 1;
+        // One that is the last in its own needs nothing of it to be kept.
+        let level = here.level + 1;
+        if usize::from(level) >= RECORD_NESTING_MAX {
+            return None;
+        }
+        if here.left > 0 {
+            outer[depth] = here;
+            depth += 1;
+        }
+        here = Open { left, end, level };
     }
 }
 
+/// Reads over items that hold no other one and say all of themselves in their first byte: a
+/// megabyte of the smallest is a million of them.
+fn over_plain(bytes: &[u8], mut at: usize, left: &mut u64) -> Option<usize> {
+    while *left > 0 {
+        let plain = PLAIN_BYTES[usize::from(*bytes.get(at)?)];
+        if plain == 0 {
+            break;
+        }
+        at += usize::from(plain);
+        *left -= 1;
+        // Where an item begins is known only when the one before was looked at, but for runs of
+        // single bytes.
+        while plain == 1
+            && *left >= RUN as u64
+            && let Some(run) = bytes.get(at..).and_then(<[u8]>::first_chunk::<RUN>)
+            && run.iter().fold(true, |all, byte| all & (PLAIN_BYTES[usize::from(*byte)] == 1))
+        {
+            at += RUN;
+            *left -= RUN as u64;
+        }
+    }
+    Some(at)
+}
+
+/// Where a string in chunks ends: each is one of the same type, with a length.
+fn end_of_chunks(bytes: &[u8], start: usize) -> Option<usize> {
+    let major = bytes[start] >> 5;
+    let mut at = start + 1;
+    while *bytes.get(at)? != BREAK {
+        let head = Head::read(bytes, at)?;
+        if head.major != major {
+            return None;
+        }
+        at = head.end_of_string(bytes)?;
+    }
+    Some(at + 1)
+}
+
+/// By its first byte: how many bytes an item has that says no more of its length and holds no
+/// other item. Zero: it says more, or holds one, or is none.
+const PLAIN_BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut initial = 0;
+    while initial < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "three and five bits")]
+        let (major, info) = ((initial >> 5) as u8, (initial & 0x1f) as u8);
+        bytes[initial] = match (major, info) {
+            (MAJOR_BYTES | MAJOR_TEXT, 0..24) => 1 + info,
+            (MAJOR_ARRAY | MAJOR_MAP, 0) => 1,
+            (MAJOR_BYTES | MAJOR_TEXT | MAJOR_ARRAY | MAJOR_MAP | MAJOR_TAG, _) => 0,
+            // A simple value in the next byte must not be a small one.
+            (_, 24) if initial == SIMPLE_IN_NEXT_BYTE as usize => 0,
+            (_, 0..24) => 1,
+            (_, 24) => 2,
+            (_, 25) => 3,
+            (_, 26) => 5,
+            (_, 27) => 9,
+            _ => 0,
+        };
+        initial += 1;
+    }
+    bytes
+};
+
 struct Head {
     major: u8,
-    /// `None`: of indefinite length.
-    argument: Option<u64>,
-    is_break: bool,
+    argument: u64,
     end: usize,
 }
 
 impl Head {
+    /// The head at `at`; none without a length.
     fn read(bytes: &[u8], at: usize) -> Option<Self> {
         let initial = *bytes.get(at)?;
         let (major, info) = (initial >> 5, initial & 0x1f);
@@ -99,13 +190,6 @@ impl Head {
             25 => (u64::from(u16::from_be_bytes(*after.first_chunk()?)), 2),
             26 => (u64::from(u32::from_be_bytes(*after.first_chunk()?)), 4),
             27 => (u64::from_be_bytes(*after.first_chunk()?), 8),
-            31 => {
-                let indefinite =
-                    matches!(major, MAJOR_BYTES | MAJOR_TEXT | MAJOR_ARRAY | MAJOR_MAP);
-                let is_break = initial == BREAK;
-                let head = Self { major, argument: None, is_break, end: at + 1 };
-                return (indefinite || is_break).then_some(head);
-            }
             _ => return None,
         };
         // "an encoder MUST NOT issue two-byte sequences that start with 0xf8 and continue with a
@@ -113,9 +197,22 @@ impl Head {
         if initial == SIMPLE_IN_NEXT_BYTE && argument < 32 {
             return None;
         }
-        Some(Self { major, argument: Some(argument), is_break: false, end: at + 1 + len })
+        Some(Self { major, argument, end: at + 1 + len })
+    }
+
+    fn end_of_string(&self, bytes: &[u8]) -> Option<usize> {
+        let end = self.end.checked_add(usize::try_from(self.argument).ok()?)?;
+        (end <= bytes.len()).then_some(end)
     }
 }
 
 const BREAK: u8 = 0xff;
+const OPEN_BYTES: u8 = 0x5f;
+const OPEN_TEXT: u8 = 0x7f;
+const OPEN_ARRAY: u8 = 0x9f;
+const OPEN_MAP: u8 = 0xbf;
+/// Even, and more items than there are bytes.
+const ENDLESS: u64 = u64::MAX - 1;
+/// Bytes that are looked at together.
+const RUN: usize = 4;
 const SIMPLE_IN_NEXT_BYTE: u8 = 0xf8;

@@ -107,6 +107,15 @@ pub fn fuzz_frame(data: &[u8]) {
     let commit = CommitFrame::decode(data);
     let (sync, identity) = (SyncFrame::decode(data), IdentityFrame::decode(data));
     let account = AccountFrame::decode(data);
+    match peek(data) {
+        Ok(told @ Peek::Info { name: Some(name), message: Some(message) }) => {
+            assert_eq!(peek(&info(name, message)), Ok(told));
+        }
+        Ok(told @ Peek::Error { error: Some(name), message: Some(message) }) => {
+            assert_eq!(peek(&error(name, message)), Ok(told));
+        }
+        _ => {}
+    }
     let Ok(Peek::Event { kind: HostKind::Event(kind), seq, .. }) = peek(data) else { return };
     let Ok(outgoing) = Outgoing::from_host(&bytes::Bytes::copy_from_slice(data), kind) else {
         let decodable = kind != Kind::Commit || commit.is_ok();

@@ -49,10 +49,17 @@ pub const NODE_ENTRIES_MAX: usize = 1024;
 /// Highest layer of a key. It bounds recursion. A tree of a billion records has 15 layers.
 pub const LAYERS_MAX: u32 = 64;
 
-/// Longest key: that of a path (protocol.md section 3). Keys share prefixes, so that without this
-/// limit a block of 2 MB could stand for gigabytes of keys. With it, the keys of a commit at its
-/// limit are 36 MB at most.
+/// Longest key: that of a path (protocol.md section 3).
 pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Most entries of all nodes together: each is hashed for its layer, and encoded again where a node
+/// before differs. Honest ones have 100 bytes, so that 2 MB of blocks hold no more of them.
+pub const TREE_ENTRIES_MAX: usize = 20_000;
+
+/// Most bytes of all keys together. Keys share prefixes, so that without this limit 2 MB of blocks
+/// could stand for 36 MB of keys, every one of which is hashed for its layer. Paths have some 40
+/// bytes, and an entry has 100, so that honest nodes are larger than their keys.
+pub const TREE_KEY_BYTES_MAX: usize = 2_000_000;
 
 /// The root of a tree without records.
 pub const EMPTY_ROOT: Cid = Cid {

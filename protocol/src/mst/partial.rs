@@ -1,7 +1,9 @@
 //! The part of a tree that a commit's blocks hold, read and checked.
 
 use super::node::{KeptEntry, NodeReader};
-use super::{EMPTY_ROOT, KEY_BYTES_MAX, LAYERS_MAX, MstError, layer};
+use super::{
+    EMPTY_ROOT, KEY_BYTES_MAX, LAYERS_MAX, MstError, TREE_ENTRIES_MAX, TREE_KEY_BYTES_MAX, layer,
+};
 use crate::car::Blocks;
 use crate::cid::{Cid, Codec, Link};
 use crate::recycle::recycle;
@@ -260,10 +262,12 @@ impl<'a> TreeReader<'_, 'a> {
             if after_prefix.is_some() && after_prefix == entry.suffix.first() {
                 return Err(MstError::Malformed);
             }
-            if prefix + entry.suffix.len() > KEY_BYTES_MAX {
+            let key_bytes = prefix + entry.suffix.len();
+            let start = tree.keys.len();
+            let is_full = tree.entries.len() >= TREE_ENTRIES_MAX;
+            if is_full || key_bytes > KEY_BYTES_MAX || start + key_bytes > TREE_KEY_BYTES_MAX {
                 return Err(MstError::TooLarge);
             }
-            let start = tree.keys.len();
             tree.keys.extend_from_within(previous.start..previous.start + prefix);
             tree.keys.extend_from_slice(entry.suffix);
             let end = tree.keys.len();

@@ -72,6 +72,10 @@ fn a_car_is_a_header_with_a_root_and_sections_that_hash() {
     check("a long section", &[good, &section(&[&blake3, &long[..]])], MALFORMED);
     check("one as long as may be", &[good, &section(&[&blake3, &long[36..]])], Ok(0));
 
+    let many = one.repeat(car::SECTIONS_MAX);
+    check("as many sections as may be", &[good, &many], Ok(1));
+    check("one more", &[good, &many, one], Err(CarError::TooMany));
+
     check("other bytes", &[good, &section(&[&cid, b"\xa1"])], Err(CarError::BlockMismatch));
     check("other bytes, dag-pb", &[good, &section(&[&pb, b"x"])], Err(CarError::BlockMismatch));
     check("other bytes, CIDv0", &[good, &section(&[&v0, b"x"])], Err(CarError::BlockMismatch));

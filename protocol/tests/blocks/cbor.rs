@@ -8,8 +8,8 @@ use ipld_core::ipld::Ipld;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use protocol::cbor::{
-    CborError, ENVELOPE_KEYS_MAX, NESTING_MAX, RECORD_NESTING_MAX, Reader, Rules, Value, Writer,
-    is_one_map, recode,
+    CborError, ENVELOPE_KEYS_MAX, ITEMS_MAX, NESTING_MAX, RECORD_NESTING_MAX, Reader, Rules,
+    TEXT_BYTES_MAX, Value, Writer, is_one_map, recode,
 };
 use protocol::cid::Cid;
 
@@ -158,6 +158,39 @@ fn nesting_ends_at_its_limit() {
         // What is closed does not count.
         let wide = [&[0x98, 100][..], &b"\x81\xa0".repeat(100)].concat();
         assert_eq!(read(&wide, rules), Ok(true));
+    }
+}
+
+#[test]
+fn items_and_text_end_at_their_limits() {
+    let written = |write: &dyn Fn(&mut Writer<'_>)| {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        out
+    };
+    let half = usize::try_from(ITEMS_MAX / 2).unwrap();
+    let lists = |more: usize| {
+        written(&|writer| {
+            writer.array(2);
+            for items in [half - 2, half + more] {
+                writer.array(items);
+                (0..items).for_each(|_| writer.null());
+            }
+        })
+    };
+    let texts = |more: usize| {
+        let half = usize::try_from(TEXT_BYTES_MAX / 2).unwrap();
+        written(&|writer| {
+            writer.map(1);
+            writer.text(&"k".repeat(half));
+            writer.text(&"v".repeat(half + more));
+        })
+    };
+    for rules in [Rules::Drisl, Rules::DrislNoFloats, Rules::Envelope] {
+        assert_eq!(read(&lists(0), rules), Ok(true));
+        assert_eq!(read(&lists(1), rules), Err(CborError));
+        assert_eq!(read(&texts(0), rules), Ok(true));
+        assert_eq!(read(&texts(1), rules), Err(CborError));
     }
 }
 

@@ -12,3 +12,4 @@ mod mst;
 mod naive_tree;
 mod property;
 mod vectors;
+mod well_formed;

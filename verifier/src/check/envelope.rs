@@ -53,6 +53,7 @@ pub(super) fn blocks(room: car::Room, bytes: &[u8]) -> Result<(Link<'_>, Blocks<
     car::read_into(room, bytes).map_err(|error| match error {
         CarError::Malformed => Reject::CarMalformed,
         CarError::BlockMismatch => Reject::BlockCidMismatch,
+        CarError::TooMany => Reject::BlocksTooBig,
     })
 }
 
