@@ -21,6 +21,8 @@ mod shard;
 pub mod check;
 pub mod identity;
 
+#[cfg(test)]
+mod hostile;
 mod metrics;
 #[cfg(test)]
 mod testing;
