@@ -10,6 +10,7 @@ mod commit;
 mod decision;
 mod envelope;
 mod fuzz;
+mod fuzz_signed;
 mod identity;
 mod inversion;
 mod ops;
@@ -31,6 +32,7 @@ use protocol::tid::Tid;
 
 pub use decision::decide;
 pub use fuzz::fuzz_check;
+pub use fuzz_signed::fuzz_signed;
 pub use room::Room;
 
 use crate::identity::Resolution;
