@@ -137,11 +137,13 @@ fn many_records(repo: &mut Repo, number: usize) -> Bytes {
     let created: Vec<String> = (0..120).map(|at| new_path(number * 120 + at)).collect();
     let updated: Vec<String> = (0..40).map(old).collect();
     let deleted: Vec<String> = (40..80).map(old).collect();
-    let words = words(31);
+    // No two the same, or they would be one block.
+    let texts: Vec<String> = (0..160).map(|at| format!("{number}.{at}: {}", words(31))).collect();
     let writes: Vec<Write<'_>> = created
         .iter()
-        .map(|path| Write::Create(path, &words))
-        .chain(updated.iter().map(|path| Write::Update(path, &words)))
+        .zip(&texts)
+        .map(|(path, text)| Write::Create(path, text))
+        .chain(updated.iter().zip(&texts[120..]).map(|(path, text)| Write::Update(path, text)))
         .chain(deleted.iter().map(|path| Write::Delete(path)))
         .collect();
     repo.commit(&writes).frame(1_000_000)
