@@ -151,6 +151,16 @@ pub struct Serve {
     )]
     pub lenient_hosts: Vec<String>,
 
+    /// Live accounts that one host may have; new ones beyond it are throttled.
+    #[arg(
+        long,
+        env = "MAINSTEM_ACCOUNTS_PER_HOST_MAX",
+        value_name = "N",
+        default_value_t = 5_000_000,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub accounts_per_host_max: u64,
+
     /// How long events are kept for replay.
     #[arg(
         long,
@@ -543,6 +553,7 @@ mod tests {
         assert_eq!(config.tail_bytes, ByteSize(32 << 20));
         assert_eq!((config.plc_rate, config.plc_concurrency), (200, 128));
         assert_eq!(config.durability, Durability::Fsync);
+        assert_eq!(config.accounts_per_host_max, 5_000_000);
         assert_eq!(config.handles, Handles::Verify);
         assert_eq!(config.dns_servers, []);
         assert_eq!((config.plc_export, config.plc_export_from), (None, ExportFrom::Now));

@@ -145,7 +145,7 @@ async fn decide(relay: &Relay, did: &str, local: Local) {
         Local::None => "none",
         Local::Takendown => "takendown",
         Local::Suspended => "suspended",
-        Local::Throttled => "throttled",
+        Local::Throttled(_) => "throttled",
     };
     let body = serde_json::json!({ "local": local }).to_string();
     let head = format!(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use protocol::account::{Account, Local, Repo, Upstream};
+use protocol::account::{Account, Conduct, Local, Repo, Upstream};
 use protocol::cbor::Writer;
 use protocol::cid::Cid;
 use protocol::did::Did;
@@ -189,6 +189,7 @@ fn entry(number: usize, hosts: &[HostId], dids: &[Did], frames: &[Outgoing]) -> 
                 host_seq: seq(place + 1),
                 local: Local::None,
                 upstream: Upstream::ACTIVE,
+                conduct: Conduct::default(),
                 repo: Some(Repo {
                     rev: Tid::from_bits(u64::try_from(number).unwrap()).unwrap(),
                     data: [1; 32],
@@ -196,6 +197,7 @@ fn entry(number: usize, hosts: &[HostId], dids: &[Did], frames: &[Outgoing]) -> 
                 }),
             },
             was,
+            decided: false,
         }),
         ..Entry::default()
     }

@@ -11,6 +11,8 @@ pub struct AccountWrite {
     /// The host that it belonged to before, if we knew it. Whether it was counted there is the
     /// store's own knowledge.
     pub was: Option<HostId>,
+    /// Our own decision about the account has changed with it.
+    pub decided: bool,
 }
 
 /// The host on which an account is counted: the one that spoke for it last, if any did, unless it
@@ -26,4 +28,109 @@ pub(crate) fn is_hidden(account: &Account) -> bool {
 
 fn is_deleted(upstream: &Upstream) -> bool {
     !upstream.active && upstream.status.as_deref() == Some("deleted")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use protocol::account::Throttle;
+    use protocol::ids::Micros;
+
+    use super::*;
+    use crate::fixture::{Clockwork, NOW, account, add, did, options, settle, store};
+    use crate::store::{FORMAT, Family, Store, Wait, keys};
+    use crate::{Entry, Memory, open};
+
+    fn decided(number: u64, host: HostId, local: Local) -> Entry {
+        let account = Account { local, ..account(host, 1) };
+        Entry {
+            did: Some(did(number)),
+            account: Some(AccountWrite { account, was: Some(host), decided: true }),
+            ..Entry::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn decisions_are_found_by_the_next_start_as_long_as_they_stand() {
+        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+        let until = Micros(NOW + 1);
+        let expected = [
+            (did(1), Local::Takendown),
+            (did(3), Local::Throttled(Throttle::Breaks { until })),
+            (did(4), Local::Throttled(Throttle::Operator)),
+        ];
+        {
+            let handle = open(options(&clock, &memory)).unwrap();
+            let host = add(&handle, "pds.example.com").await.id;
+            let stand = expected.iter().map(|(_, local)| *local).zip([1, 3, 4]);
+            let ended = [(Local::Suspended, 2), (Local::None, 2)];
+            let entry = |(local, number)| decided(number, host, local);
+            handle.submit(stand.chain(ended).map(entry).collect());
+            settle(&handle).await;
+            handle.stop().unwrap();
+        }
+        let handle = open(options(&clock, &memory)).unwrap();
+        let mut found = handle.decisions(None, 100).unwrap();
+        assert_eq!(handle.decisions(None, 1).unwrap(), found[..1]);
+        assert_eq!(handle.decisions(Some(&found[0].0), 1).unwrap(), found[1..2]);
+        assert_eq!(handle.decisions(Some(&found[2].0), 1).unwrap(), []);
+        found.sort_by_key(|(found, _)| expected.iter().position(|(did, _)| did == found));
+        assert_eq!(found, expected);
+    }
+
+    #[tokio::test]
+    async fn an_account_that_nobody_has_spoken_for_counts_on_no_host() {
+        let (handle, _clock) = store();
+        let host = add(&handle, "pds.example.com").await.id;
+        let count = handle.account_count(host);
+        let mut entry = decided(1, HostId::NOBODY, Local::Takendown);
+        entry.account.as_mut().unwrap().was = None;
+        handle.submit(vec![entry]);
+        settle(&handle).await;
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        let mut entry = decided(1, host, Local::Takendown);
+        entry.account.as_mut().unwrap().was = None;
+        handle.submit(vec![entry]);
+        settle(&handle).await;
+        // The count that shards look at is the store's own.
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        assert_eq!(handle.host(host).unwrap().accounts, 1);
+        let mut gone = decided(1, host, Local::None);
+        let upstream = Upstream { active: false, status: Some("deleted".into()) };
+        gone.account.as_mut().unwrap().account.upstream = upstream;
+        gone.frames = vec![crate::fixture::active(&did(1))];
+        handle.submit(vec![gone]);
+        settle(&handle).await;
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert_eq!(handle.account_count(host).load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_store_of_the_format_before_is_turned_into_this_one() {
+        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+        let write_format = |format: u32| {
+            let store = Store::open(&options(&clock, &memory).dir, Some(memory.clone())).unwrap();
+            let mut rows = rocksdb::WriteBatch::default();
+            rows.put_cf(store.family(Family::Meta), keys::META_FORMAT, format.to_be_bytes());
+            store.write(rows, Wait::Disk).unwrap();
+        };
+        write_format(1);
+        open(options(&clock, &memory)).unwrap().stop().unwrap();
+        let store = Store::open(&options(&clock, &memory).dir, Some(memory.clone())).unwrap();
+        let format = store.get(Family::Meta, keys::META_FORMAT).unwrap();
+        assert_eq!(format, Some(FORMAT.to_be_bytes().to_vec()));
+        drop(store);
+        write_format(FORMAT + 1);
+        let refused = open(options(&clock, &memory)).err();
+        assert!(matches!(refused, Some(crate::Error::Format { .. })), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_answered_when_it_is_committed() {
+        let (handle, _clock) = store();
+        let (done, answer) = tokio::sync::oneshot::channel();
+        handle.submit(vec![Entry { done: Some(done), ..Entry::default() }]);
+        assert_eq!(answer.await, Ok(()));
+    }
 }

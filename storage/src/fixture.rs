@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::account::{Account, Local, Upstream};
+use protocol::account::{Account, Conduct, Local, Upstream};
 use protocol::cbor::Writer;
 use protocol::cid::Cid;
 use protocol::did::Did;
@@ -112,6 +112,7 @@ pub(crate) fn account(host: HostId, number: u64) -> Account {
         host_seq: host_seq(number),
         local: Local::None,
         upstream: Upstream::ACTIVE,
+        conduct: Conduct::default(),
         repo: None,
     }
 }
@@ -122,7 +123,11 @@ pub(crate) fn accepted(host: HostId, prev: u64, number: u64, of: &Did, was: bool
         ticket: Some(ticket(host, 0, prev, number)),
         frames: vec![commit(of, 1, 100)],
         did: Some(of.clone()),
-        account: Some(AccountWrite { account: account(host, number), was: was.then_some(host) }),
+        account: Some(AccountWrite {
+            account: account(host, number),
+            was: was.then_some(host),
+            decided: false,
+        }),
         ..Entry::default()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use protocol::account::Account;
+use protocol::account::{Account, Local};
 use protocol::did::Did;
 use protocol::host::HostName;
 use protocol::ids::{HostId, Micros, Seq};
@@ -190,6 +190,27 @@ impl Handle {
     /// Hosts in the order in which they were added, after this one.
     pub fn hosts(&self, after: Option<HostId>, limit: usize) -> Vec<Host> {
         self.0.mirror.page(after, limit)
+    }
+
+    /// The live accounts of a host, kept up to date with every commit.
+    pub fn account_count(&self, id: HostId) -> Arc<AtomicU64> {
+        self.0.mirror.account_count(id)
+    }
+
+    /// Accounts that this relay has decided about, in the order of their keys, after this one. May
+    /// wait for the disk.
+    pub fn decisions(&self, after: Option<&Did>, limit: usize) -> Result<Vec<(Did, Local)>, Error> {
+        let mut from = after.map(keys::account).unwrap_or_default();
+        if after.is_some() {
+            // The next key that there could be.
+            from.push(0);
+        }
+        let rows = self.checked(self.0.store.range(Family::Decisions, &from, None, limit))?;
+        let read = |KeyAndRow { key, row }: &KeyAndRow| {
+            let decision = Did::from_key(key).zip(records::read_decision(row));
+            decision.ok_or_else(|| Family::Decisions.corrupt("row"))
+        };
+        self.checked(rows.iter().map(read).collect())
     }
 
     /// The last rejects of a host, newest first. May wait for the disk.

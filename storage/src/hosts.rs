@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use hashbrown::HashMap;
@@ -131,6 +132,8 @@ pub(crate) struct Mirror(RwLock<Mirrored>);
 struct Mirrored {
     hosts: BTreeMap<HostId, Host>,
     names: HashMap<HostName, HostId>,
+    /// [`Host::accounts`], for those who look at it with every event.
+    counts: HashMap<HostId, Arc<AtomicU64>>,
 }
 
 impl Host {
@@ -251,10 +254,21 @@ impl Mirror {
             .collect()
     }
 
+    /// A host's live accounts: kept up to date with every commit.
+    pub(crate) fn account_count(&self, id: HostId) -> Arc<AtomicU64> {
+        let mut mirrored = self.0.write().expect("no holder of this lock panics");
+        let Mirrored { hosts, counts, .. } = &mut *mirrored;
+        let accounts = hosts.get(&id).map_or(0, |host| host.accounts);
+        Arc::clone(counts.entry(id).or_insert_with(|| Arc::new(AtomicU64::new(accounts))))
+    }
+
     /// Shows these hosts as they are.
     pub(crate) fn show<'a>(&self, hosts: impl Iterator<Item = &'a Host>) {
         let mut mirrored = self.0.write().expect("no holder of this lock panics");
         for host in hosts {
+            if let Some(count) = mirrored.counts.get(&host.id) {
+                count.store(host.accounts, Ordering::Relaxed);
+            }
             if mirrored.hosts.insert(host.id, host.clone()).is_none() {
                 mirrored.names.insert(host.name.clone(), host.id);
             }

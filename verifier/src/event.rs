@@ -59,6 +59,9 @@ pub struct Origin {
     lenience: Lenience,
     /// Closed for good by the first passed commit with `prevData` and every `prev`.
     ratchet_closed: AtomicBool,
+    /// Its live accounts, as the store counts them, and how many there may be.
+    accounts: Arc<AtomicU64>,
+    accounts_max: u64,
     /// Bytes of this host's events that wait for look-ups, over all shards.
     parked_bytes: AtomicU64,
     /// How many these are.
@@ -87,10 +90,18 @@ impl Origin {
             name,
             lenience,
             ratchet_closed: AtomicBool::new(ratchet_closed),
+            accounts: Arc::default(),
+            accounts_max: u64::MAX,
             parked_bytes: AtomicU64::new(0),
             parked_events: AtomicU64::new(0),
             fetch_due: AtomicU64::new(0),
         }
+    }
+
+    /// With a limit of live accounts. `accounts` is their number, which whoever counts keeps.
+    #[must_use]
+    pub fn limited(self, accounts: Arc<AtomicU64>, accounts_max: u64) -> Self {
+        Self { accounts, accounts_max, ..self }
     }
 
     /// Its number in the store.
@@ -116,6 +127,11 @@ impl Origin {
     /// Closes the ratchet; whether it was open.
     pub(crate) fn close_ratchet(&self) -> bool {
         !self.ratchet_closed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it has as many accounts as it may have.
+    pub(crate) fn is_full(&self) -> bool {
+        self.accounts.load(Ordering::Relaxed) >= self.accounts_max
     }
 
     /// Books a fetch of a document that one of its events causes, and says when it may begin;

@@ -32,7 +32,7 @@ pub use command::{Command, Done, Stopped};
 pub use containment::{MESSAGE_CHARS_MAX, OnPanic, Panicked};
 pub use event::{Content, Event, Lenience, Origin};
 pub use faults::Faults;
-pub use options::{Clock, Handles, Options, Recall, RecallOf, Timing};
+pub use options::{Clock, Handles, InForce, Options, Recall, RecallOf, Timing};
 pub use parked::HOST_EVENTS_MAX;
 pub use pool::{Handle, Out, Outreach, start};
 pub use verdict::{Accepted, Decided, EXCERPT_BYTES_MAX, Gap, Identity, Mark, Outcome, Verdict};

@@ -2,6 +2,7 @@
 //! hosts or accounts are called.
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use protocol::account::Local;
 use protocol::frame::Kind;
 use protocol::reject::Reject;
 
@@ -18,11 +19,17 @@ pub(crate) struct Metrics {
     /// In the order of [`Reject::ALL`].
     dropped: Vec<Counter>,
     signatures: [Counter; 3],
-    chain_breaks: Counter,
+    /// By commits and by syncs.
+    chain_breaks: [Counter; 2],
     recoded: Counter,
     healed: Counter,
+    throttled: Counter,
     decided: Counter,
     pushed: Counter,
+    lifted: Counter,
+    /// In the order of [`IN_FORCE`].
+    in_force: [Gauge; 3],
+    lifts: Level,
     orders: Gauge,
     /// In the order of [`OUTCOMES`].
     lookups: Vec<Counter>,
@@ -61,11 +68,16 @@ impl Metrics {
                 .map(|it| counter!("mainstem_verifier_dropped_total", "reason" => it.name()))
                 .collect(),
             signatures: ["valid", "high_s", "invalid"].map(signature),
-            chain_breaks: counter!("mainstem_verifier_chain_breaks_total"),
+            chain_breaks: ["commit", "sync"]
+                .map(|kind| counter!("mainstem_verifier_chain_breaks_total", "kind" => kind)),
             recoded: counter!("mainstem_verifier_envelope_recoded_total"),
             healed: counter!("mainstem_verifier_healed_total"),
+            throttled: counter!("mainstem_verifier_throttled_total"),
             decided: command("decide"),
             pushed: command("learn"),
+            lifted: command("lift"),
+            in_force: IN_FORCE.map(|local| gauge!("mainstem_verifier_decisions", "local" => local)),
+            lifts: level(gauge!("mainstem_verifier_throttles_to_lift")),
             orders: gauge!("mainstem_verifier_queued_commands"),
             lookups: OUTCOMES
                 .iter()
@@ -104,21 +116,49 @@ impl Metrics {
         self.pushed.increment(1);
     }
 
+    /// A throttle that ended by itself.
+    pub(crate) fn lifted(&self) {
+        self.lifted.increment(1);
+    }
+
+    /// Decisions that a start finds, by [`IN_FORCE`].
+    pub(crate) fn found_in_force(&self, counts: [u64; 3]) {
+        for (gauge, count) in self.in_force.iter().zip(counts) {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is for reading")]
+            gauge.set(count as f64);
+        }
+    }
+
+    /// Another decision about an account is in force.
+    pub(crate) fn in_force(&self, before: Local, after: Local) {
+        if let Some(at) = place(before) {
+            self.in_force[at].decrement(1.0);
+        }
+        if let Some(at) = place(after) {
+            self.in_force[at].increment(1.0);
+        }
+    }
+
     pub(crate) fn received(&self) {
         self.received.increment(1);
     }
 
     pub(crate) fn passed(&self, accepted: &Accepted) {
-        let Some(frame) = accepted.frames.last() else { return };
+        // What is healed is announced before its event, what is throttled after it.
+        let event = accepted.frames.get(usize::from(accepted.healed));
+        let Some(frame) = event else { return };
         if let Some(at) = KINDS.iter().position(|(kind, _)| *kind == frame.kind()) {
             self.passed[at].increment(1);
         }
         if matches!(frame.kind(), Kind::Commit | Kind::Sync) {
             self.signatures[0].increment(1);
         }
-        self.chain_breaks.increment(u64::from(accepted.chain_break));
+        let [by_commits, by_syncs] = &self.chain_breaks;
+        let breaks = if frame.kind() == Kind::Sync { by_syncs } else { by_commits };
+        breaks.increment(u64::from(accepted.chain_break));
+        self.throttled.increment(u64::from(accepted.throttled));
         self.recoded.increment(u64::from(frame.recoded()));
-        self.healed.increment(u64::from(accepted.frames.len() > 1));
+        self.healed.increment(u64::from(accepted.healed));
     }
 
     pub(crate) fn dropped(&self, reject: Reject) {
@@ -165,6 +205,7 @@ impl Metrics {
         self.identities_bytes.set(fill.identities_bytes);
         self.under_way.set(fill.under_way);
         self.parked_accounts.set(fill.parked_accounts);
+        self.lifts.set(fill.lifts);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is for reading")]
         self.parked_bytes.set(fill.parked_bytes as f64);
     }
@@ -177,6 +218,7 @@ pub(crate) struct Fill {
     pub(crate) identities_bytes: usize,
     pub(crate) under_way: usize,
     pub(crate) parked_accounts: usize,
+    pub(crate) lifts: usize,
     /// Over all shards.
     pub(crate) parked_bytes: u64,
 }
@@ -192,7 +234,24 @@ impl Level {
 fn describe() {
     describe_counter!(
         "mainstem_verifier_commands_total",
-        "Commands about accounts, by kind: decisions, and documents read elsewhere."
+        "Changes without an event: decisions, documents read elsewhere, throttles that end."
+    );
+    describe_gauge!("mainstem_verifier_decisions", "Accounts that this relay has decided about.");
+    describe_gauge!(
+        "mainstem_verifier_throttles_to_lift",
+        "Accounts whose throttle ends by itself, as far as that is remembered."
+    );
+    describe_counter!(
+        "mainstem_verifier_throttled_total",
+        "Accounts throttled because their chain broke too often."
+    );
+    describe_counter!(
+        "mainstem_verifier_chain_breaks_total",
+        "Commits that did not continue the repo that we held, and syncs that replaced it."
+    );
+    describe_counter!(
+        "mainstem_verifier_healed_total",
+        "Inactive accounts that went on sending and are active, as their host says."
     );
     describe_gauge!(
         "mainstem_verifier_queued_commands",
@@ -207,6 +266,17 @@ fn describe() {
         "Documents not fetched since the host's events had caused too many fetches."
     );
 }
+
+fn place(local: Local) -> Option<usize> {
+    match local {
+        Local::None => None,
+        Local::Takendown => Some(0),
+        Local::Suspended => Some(1),
+        Local::Throttled(_) => Some(2),
+    }
+}
+
+const IN_FORCE: [&str; 3] = ["takendown", "suspended", "throttled"];
 
 const KINDS: [(Kind, &str); 4] = [
     (Kind::Commit, "commit"),

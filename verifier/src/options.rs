@@ -110,6 +110,17 @@ pub struct Recall {
     pub account: RecallOf<Account>,
     /// A DID document as it was learnt.
     pub identity: RecallOf<Identity>,
+    /// What was decided before this start.
+    pub in_force: InForce,
+}
+
+/// Our own decisions about accounts as a start finds them.
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    /// How many accounts are taken down, suspended and throttled.
+    pub counts: [u64; 3],
+    /// Accounts whose throttle ends by itself, and when.
+    pub throttled: Vec<(Did, Micros)>,
 }
 
 impl Default for Timing {
@@ -141,7 +152,11 @@ impl Default for Timing {
 impl Recall {
     /// A store that holds nothing.
     pub fn nothing() -> Self {
-        Self { account: Box::new(|_| None), identity: Box::new(|_| None) }
+        Self {
+            account: Box::new(|_| None),
+            identity: Box::new(|_| None),
+            in_force: InForce::default(),
+        }
     }
 }
 

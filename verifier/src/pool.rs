@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::identity::{Handles, Resolver};
 use crate::intake::{Batch, Held, Intake};
 use crate::metrics::Metrics;
-use crate::options::{Clock, Options, Recall};
+use crate::options::{Clock, InForce, Options, Recall};
 use crate::parked::Share;
 use crate::shard::Shard;
 use crate::verdict::Verdict;
@@ -53,7 +53,7 @@ pub fn start(
     options: Options,
     outreach: Outreach,
     runtime: tokio::runtime::Handle,
-    recall: Recall,
+    mut recall: Recall,
     settled: Arc<[AtomicU64]>,
     out: Out,
 ) -> Handle {
@@ -62,6 +62,12 @@ pub fn start(
     hush();
     let metrics = Metrics::register();
     let (queued, orders) = (metrics.queued(), metrics.orders());
+    let InForce { counts, throttled } = std::mem::take(&mut recall.in_force);
+    metrics.found_in_force(counts);
+    let mut parts = vec![Vec::new(); options.threads];
+    for (did, until) in throttled {
+        parts[shard_of(did.hash64(), options.threads)].push((did, until));
+    }
     let recall = Arc::new(recall);
     let share = Share::new(options.intake_bytes);
     let Outreach { fetch, txt } = outreach;
@@ -76,7 +82,7 @@ pub fn start(
     );
     let mut intakes = Vec::with_capacity(options.threads);
     let mut threads = Vec::with_capacity(options.threads);
-    for index in 0..options.threads {
+    for (index, throttled) in parts.into_iter().enumerate() {
         let intake = Arc::new(Intake::default());
         let worker = Worker {
             shard: Shard::new(
@@ -85,6 +91,7 @@ pub fn start(
                 Arc::clone(&recall),
                 Arc::clone(&settled),
                 share.clone(),
+                throttled,
                 metrics.clone(),
             ),
             intake: Arc::clone(&intake),
@@ -166,8 +173,7 @@ impl Handle {
     }
 
     fn shard(&self, hash: u64) -> usize {
-        let shards = u64::try_from(self.intakes.len()).expect("fits");
-        usize::try_from(hash % shards).expect("below the number of shards")
+        shard_of(hash, self.intakes.len())
     }
 }
 
@@ -175,6 +181,11 @@ impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("shards", &self.intakes.len()).finish_non_exhaustive()
     }
+}
+
+fn shard_of(hash: u64, shards: usize) -> usize {
+    let shards = u64::try_from(shards).expect("fits");
+    usize::try_from(hash % shards).expect("below the number of shards")
 }
 
 /// A shard's thread: owns the shard, sleeps on its intake.

@@ -24,6 +24,7 @@ use crate::identity::{Answer, Directory, Found, Lookup, Progress, Snapshot, Want
 use crate::metrics::{Fill, Metrics};
 use crate::options::{Handles, Options, Recall, Timing};
 use crate::parked::{Parked, Share, Waiting};
+use crate::shard::throttle::Lifts;
 use crate::verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Mark, Outcome, Verdict};
 
 /// The state of one shard; owned by its thread.
@@ -37,6 +38,7 @@ pub(crate) struct Shard {
     directory: Directory,
     parked: Parked,
     directories_well: bool,
+    lifts: Lifts,
     metrics: Metrics,
     marks: u64,
     verdicts: Vec<Verdict>,
@@ -66,6 +68,7 @@ impl Shard {
         recall: Arc<Recall>,
         settled: Arc<[AtomicU64]>,
         share: Share,
+        throttled: Vec<(Did, Micros)>,
         metrics: Metrics,
     ) -> Self {
         let per_shard = |max: usize| (max / options.threads).max(1);
@@ -80,6 +83,7 @@ impl Shard {
             checks: Containment::new(Arc::clone(&options.on_panic), &options.faults),
             parked: Parked::new(share),
             directories_well: true,
+            lifts: Lifts::new(throttled),
             metrics,
             marks: 0,
             verdicts: Vec::new(),
@@ -130,6 +134,7 @@ impl Shard {
         while let Some((did, host)) = self.parked.due(now) {
             self.resume(&did, host, now);
         }
+        self.lift_due(now);
         self.metrics.fill(&Fill {
             accounts: self.accounts.len(),
             identities: self.directory.len(),
@@ -137,12 +142,13 @@ impl Shard {
             under_way: self.directory.under_way(),
             parked_accounts: self.parked.len(),
             parked_bytes: self.parked.bytes(),
+            lifts: self.lifts.len(),
         });
     }
 
     /// When [`Shard::tick`] is due.
     pub(crate) fn next_wake(&self) -> Option<Micros> {
-        self.parked.next_wake()
+        [self.parked.next_wake(), self.lifts.next()].into_iter().flatten().min()
     }
 
     /// Whether no more events are taken from a host, because too much of it waits already: they
@@ -217,7 +223,10 @@ impl Shard {
         let Content::Event { kind, did: Ok(did), frame } = content else {
             unreachable!("only events of accounts stand in line");
         };
-        let prior = self.accounts.get(&did);
+        let mut prior = self.accounts.get(&did);
+        if prior.as_ref().and_then(|it| check::lifted_at(it.local)).is_some_and(|at| at <= now) {
+            prior = self.lift(&did, prior, now);
+        }
         let seen = Seen { origin: &origin, ticket: &ticket, received, kind, frame: &frame };
         let claim = match self.claim(&seen, &did, prior.as_ref(), now) {
             Ok(claim) => claim,
@@ -368,7 +377,9 @@ impl Shard {
             Ok(mut accepted) => {
                 accepted.closes_ratchet = accepted.closes_ratchet && w.origin.close_ratchet();
                 if let Some(account) = &accepted.account {
+                    let local = account.local;
                     self.accounts.set(&w.did, account.clone(), self.marks + 1);
+                    accepted.decided = self.note_local(&w.did, w.prior.as_ref(), local);
                 }
                 let repo = accepted.account.as_ref().and_then(|account| account.repo);
                 if let Some(repo) = repo.filter(|_| w.kind == HostKind::Event(Kind::Sync)) {
@@ -380,6 +391,9 @@ impl Shard {
             Err(reject) => {
                 if reject == Reject::SignatureInvalid {
                     self.directory.note_forged(&w.did, now);
+                }
+                if reject == Reject::AccountThrottled {
+                    self.admit_throttled(&w, now);
                 }
                 self.drop_event(w.ticket, &w.origin, reject, w.did.clone(), &w.frame);
             }
@@ -455,6 +469,7 @@ impl Shard {
             handles: self.handles,
             prior,
             synced,
+            host_is_full: origin.is_full(),
             tombstone_spacing: self.timing.tombstone_spacing,
             now,
         }
@@ -512,3 +527,4 @@ pub(crate) use handles::Inquiry;
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod throttle;

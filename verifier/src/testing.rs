@@ -18,7 +18,8 @@ use protocol::tid::Tid;
 /// When the first revision is made: 2026-11-21T00:00:00Z.
 pub(crate) const START: Micros = Micros(1_795_219_200_000_000);
 
-/// An account and its repo.
+/// An account and its repo. A clone is a fork: another host's copy.
+#[derive(Clone)]
 pub(crate) struct Repo {
     pub(crate) did: Did,
     pub(crate) key: SigningKey,
@@ -150,6 +151,11 @@ impl Repo {
     pub(crate) fn sign(&self, commit: &mut Commit, rev: Tid, data: &Cid) {
         let block = commit::sign(&self.did, rev, data, &self.key);
         commit.replace_commit(block);
+    }
+
+    /// Its next revision comes after those of a fork with fewer than `revs` more commits.
+    pub(crate) fn later(&mut self, revs: u64) {
+        self.revs += revs;
     }
 
     /// A `#sync` of the newest revision.

@@ -66,7 +66,8 @@ pub enum Outcome {
 pub struct Accepted {
     /// The account.
     pub did: Did,
-    /// One or two frames, in order: a healed account's `#account` goes before the event.
+    /// One to three frames, in order: a healed account's `#account` goes before the event, that of
+    /// one that is throttled after it.
     pub frames: Vec<Outgoing>,
     /// The account's state after it; `None` leaves the state as it is (an `#identity` that another
     /// host was the first to notice).
@@ -75,8 +76,14 @@ pub struct Accepted {
     pub was: Option<HostId>,
     /// The event's host has proven that it speaks Sync 1.1.
     pub closes_ratchet: bool,
-    /// The commit does not continue the repo state that we held.
+    /// The commit does not continue the repo that we held, or the sync replaces it.
     pub chain_break: bool,
+    /// The account was inactive, and its host says that it is not.
+    pub healed: bool,
+    /// The account has broken its chain too often: the last frame says that it is throttled.
+    pub throttled: bool,
+    /// Our own decision about the account has changed with it.
+    pub decided: bool,
 }
 
 /// What a decision of ours makes of an account.

@@ -35,6 +35,7 @@ fn allocations(repo: &Repo, frame: &Bytes) -> u64 {
         handles: Handles::Pass,
         prior: None,
         synced: None,
+        host_is_full: false,
         tombstone_spacing: Duration::from_secs(60),
         now: START.plus(Duration::from_secs(3600)),
     };

@@ -6,7 +6,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use protocol::account::{Account, Local};
+use protocol::account::{Account, Local, Throttle};
+use protocol::datetime;
 use protocol::did::Did;
 use serde_json::{Value, json};
 use verifier::Command;
@@ -75,6 +76,9 @@ fn description(did: &Did, account: &Account, host: Option<String>) -> Value {
             "active": account.upstream.active,
             "status": account.upstream.status.as_deref(),
         },
+        "breaks": account.conduct.breaks,
+        "throttle": throttle(account.local),
+        "throttledUntil": until(account.local),
         "rev": repo.map(|repo| repo.rev.to_string()),
     })
 }
@@ -100,8 +104,24 @@ fn name(local: Local) -> &'static str {
         Local::None => "none",
         Local::Takendown => "takendown",
         Local::Suspended => "suspended",
-        Local::Throttled => "throttled",
+        Local::Throttled(_) => "throttled",
     }
+}
+
+/// Why an account is throttled.
+fn throttle(local: Local) -> Option<&'static str> {
+    let Local::Throttled(throttle) = local else { return None };
+    Some(match throttle {
+        Throttle::Operator => "operator",
+        Throttle::Breaks { .. } => "breaks",
+        Throttle::Quota => "quota",
+    })
+}
+
+/// When it is lifted by itself.
+fn until(local: Local) -> Option<String> {
+    let Local::Throttled(Throttle::Breaks { until }) = local else { return None };
+    Some(datetime::format(until))
 }
 
 fn not_found() -> XrpcError {
@@ -113,7 +133,8 @@ fn unavailable(message: &str) -> XrpcError {
     XrpcError::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message)
 }
 
-const LOCALS: [Local; 4] = [Local::None, Local::Takendown, Local::Suspended, Local::Throttled];
+const LOCALS: [Local; 4] =
+    [Local::None, Local::Takendown, Local::Suspended, Local::Throttled(Throttle::Operator)];
 /// A decision waits behind what its shard and the store have to do; more than this is a fault that
 /// the caller should hear of.
 const COMMIT_MAX: Duration = Duration::from_secs(30);

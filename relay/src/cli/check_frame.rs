@@ -50,6 +50,7 @@ fn judge(frame: &Bytes) -> anyhow::Result<String> {
         handles: verifier::Handles::Pass,
         prior: None,
         synced: None,
+        host_is_full: false,
         tombstone_spacing: Duration::ZERO,
         now,
     };

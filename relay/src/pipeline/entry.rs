@@ -32,7 +32,10 @@ fn accept(entry: &mut Entry, accepted: Accepted) {
     entry.closes_ratchet = host.filter(|_| accepted.closes_ratchet);
     entry.did = Some(accepted.did);
     entry.frames = accepted.frames;
-    entry.account = accepted.account.map(|account| AccountWrite { account, was: accepted.was });
+    entry.account = accepted.account.map(|account| {
+        let (was, decided) = (accepted.was, accepted.decided);
+        AccountWrite { account, was, decided }
+    });
 }
 
 fn decide(entry: &mut Entry, decided: Decided) {
@@ -40,7 +43,7 @@ fn decide(entry: &mut Entry, decided: Decided) {
     entry.gap = owed.map(|host| storage::Gap { host, did: Some(did.clone()) });
     entry.did = Some(did);
     entry.frames = frame.into_iter().collect();
-    entry.account = Some(AccountWrite { account, was });
+    entry.account = Some(AccountWrite { account, was, decided: true });
 }
 
 /// The entry of a frame that was dropped before it had a ticket.

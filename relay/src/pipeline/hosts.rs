@@ -27,6 +27,8 @@ pub struct Hosts {
     rules: HostRules,
     /// What the operator has decided for single hosts.
     lenience: HashMap<HostName, Lenience>,
+    /// Live accounts that one host may have.
+    accounts_max: u64,
     /// Admissions under way at once.
     admissions: Semaphore,
     /// Who asks for crawls, and how often.
@@ -66,6 +68,7 @@ impl Hosts {
         stages: Stages,
         rules: HostRules,
         lenience: HashMap<HostName, Lenience>,
+        accounts_max: u64,
     ) -> Self {
         let Stages { storage, crawler, verifier, fetch } = stages;
         Self {
@@ -75,6 +78,7 @@ impl Hosts {
             fetch,
             rules,
             lenience,
+            accounts_max,
             admissions: Semaphore::new(ADMISSIONS_MAX),
             askers: Pace::new(ASK_INTERVAL, ASK_BURST),
         }
@@ -133,7 +137,8 @@ impl Hosts {
 
     fn subscribe(&self, host: &Host) {
         let lenience = self.lenience.get(&host.name).copied().unwrap_or_default();
-        let origin = Origin::new(host.id, host.name.clone(), lenience, host.ratchet_closed);
+        let origin = Origin::new(host.id, host.name.clone(), lenience, host.ratchet_closed)
+            .limited(self.storage.account_count(host.id), self.accounts_max);
         let intake = HostIntake::new(self.verifier.clone(), Arc::new(origin));
         self.crawler.subscribe(crawler::Start {
             id: host.id,

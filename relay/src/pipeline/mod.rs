@@ -135,7 +135,8 @@ impl Relay {
             verifier: verifier.clone(),
             fetch,
         };
-        let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience));
+        let accounts_max = config.accounts_per_host_max;
+        let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience, accounts_max));
         let api = Api {
             storage: storage.clone(),
             fanout: consumers.clone(),

@@ -1,6 +1,7 @@
 //! From the store back to the verifier: what it has forgotten of accounts and identities.
 
-use verifier::{Identity, Recall};
+use protocol::account::{Local, Throttle};
+use verifier::{Identity, InForce, Recall};
 
 /// Reads for the shards. A store that cannot be read ends the process (I6): answering "unknown"
 /// instead would let old events pass again.
@@ -11,6 +12,34 @@ pub(super) fn recall(storage: &storage::Handle) -> Recall {
         identity: Box::new(move |did| {
             identities.identity(did).unwrap_or_else(|error| stop(&error)).map(identity)
         }),
+        in_force: in_force(storage),
+    }
+}
+
+/// Counts what was decided before this start, and finds what ends by itself.
+fn in_force(storage: &storage::Handle) -> InForce {
+    let mut found = InForce::default();
+    let mut after = None;
+    loop {
+        let page = storage.decisions(after.as_ref(), PAGE).unwrap_or_else(|error| stop(&error));
+        let Some((last, _)) = page.last() else { return found };
+        after = Some(last.clone());
+        for (did, local) in page {
+            let [takendown, suspended, throttled] = &mut found.counts;
+            match local {
+                Local::None => {}
+                Local::Takendown => *takendown += 1,
+                Local::Suspended => *suspended += 1,
+                Local::Throttled(throttle) => {
+                    *throttled += 1;
+                    if let Throttle::Breaks { until } = throttle
+                        && found.throttled.len() < THROTTLED_MAX
+                    {
+                        found.throttled.push((did, until));
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -45,3 +74,9 @@ fn identity(row: storage::IdentityRow) -> Identity {
         tombstoned: row.tombstoned,
     }
 }
+
+/// Decisions read at once.
+const PAGE: usize = 10_000;
+/// Throttles whose end a start remembers, 100 bytes each; the others end with the account's next
+/// event.
+const THROTTLED_MAX: usize = 1_000_000;

@@ -225,7 +225,7 @@ async fn decide(handle: &Handle, host: HostId, of: &Did, local: Local, upstream:
     handle.submit(vec![Entry {
         frames: vec![active(of)],
         did: Some(of.clone()),
-        account: Some(AccountWrite { account, was }),
+        account: Some(AccountWrite { account, was, decided: false }),
         ..Entry::default()
     }]);
     settle(handle).await;

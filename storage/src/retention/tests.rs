@@ -128,7 +128,7 @@ async fn a_hidden_account_is_forgotten_when_nothing_of_it_is_left() {
     handle.submit(vec![Entry {
         frames: vec![active(&did(2))],
         did: Some(did(2)),
-        account: Some(AccountWrite { account, was: None }),
+        account: Some(AccountWrite { account, was: None, decided: false }),
         ..Entry::default()
     }]);
     settle(&handle).await;

@@ -1,5 +1,6 @@
 //! From messages to the next commit: what each changes, in order.
 
+use protocol::account::Local;
 use protocol::did::Did;
 use protocol::frame::Kind;
 use protocol::ids::{HostId, Micros};
@@ -152,9 +153,16 @@ impl Sequencer {
         write: &AccountWrite,
         restated: bool,
     ) -> Result<(), Error> {
-        let AccountWrite { account, was } = write;
+        let AccountWrite { account, was, decided } = write;
         let accounts = self.store.family(Family::Accounts);
         self.pending.rows.put_cf(accounts, keys::account(&did), records::account(account));
+        if *decided {
+            let (decisions, key) = (self.store.family(Family::Decisions), keys::account(&did));
+            match account.local {
+                Local::None => self.pending.rows.delete_cf(decisions, key),
+                local => self.pending.rows.put_cf(decisions, key, records::decision(local)),
+            }
+        }
         // Else it is where it was and as it was: the common case, which reads nothing.
         let is = accounts::live_on(account);
         if restated || is != *was {

@@ -261,7 +261,7 @@ async fn i6_an_entry_that_contradicts_the_state_stops_the_store() {
     check(rejected(HostId(77), 0, 1, None)).await;
     check(Entry { frames: vec![active(&did(1))], ..Entry::default() }).await;
     check(Entry { mark: Some(Mark { shard: 2, number: 1 }), ..Entry::default() }).await;
-    let account = Some(AccountWrite { account: account(HostId(77), 1), was: None });
+    let account = Some(AccountWrite { account: account(HostId(77), 1), was: None, decided: false });
     check(Entry { account, did: Some(did(1)), ..Entry::default() }).await;
 }
 
@@ -364,7 +364,7 @@ fn moves(old: HostId, new: HostId) -> Vec<(Entry, (u64, u64))> {
         let entry = Entry {
             frames: vec![active(&did(1))],
             did: Some(did(1)),
-            account: Some(AccountWrite { account, was }),
+            account: Some(AccountWrite { account, was, decided: false }),
             ..Entry::default()
         };
         (entry, counts)
@@ -420,6 +420,7 @@ async fn a_live_account_counts_on_one_host_whatever_is_said_how_often() {
             account: Some(AccountWrite {
                 account: Account { upstream: gone.clone(), ..account(host, 1) },
                 was: Some(host),
+                decided: false,
             }),
             ..Entry::default()
         });

@@ -55,6 +55,8 @@ pub(crate) enum Family {
     Rejects,
     /// DID → the seq since which the log leaves out its commits.
     Hidden,
+    /// DID → what this relay has decided about the account.
+    Decisions,
     /// Format, head, clock, floor.
     Meta,
 }
@@ -82,7 +84,7 @@ pub(crate) struct Found {
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Batches,
         Self::Accounts,
         Self::Hosts,
@@ -91,6 +93,7 @@ impl Family {
         Self::Identities,
         Self::Rejects,
         Self::Hidden,
+        Self::Decisions,
         Self::Meta,
     ];
 
@@ -104,6 +107,7 @@ impl Family {
             Self::Identities => "identities",
             Self::Rejects => "rejects",
             Self::Hidden => "hidden",
+            Self::Decisions => "decisions",
             Self::Meta => "meta",
         }
     }
@@ -293,17 +297,25 @@ impl Store {
     fn check_format(&self) -> Result<(), Error> {
         let meta = Family::Meta;
         match self.get(meta, keys::META_FORMAT)? {
-            None => {
-                let mut rows = WriteBatch::default();
-                rows.put_cf(self.family(meta), keys::META_FORMAT, FORMAT.to_be_bytes());
-                self.write(rows, Wait::Disk)
-            }
+            None => self.write_format(),
             Some(row) => {
                 let row: [u8; 4] = row.try_into().map_err(|_| meta.corrupt("format"))?;
                 let found = u32::from_be_bytes(row);
-                if found == FORMAT { Ok(()) } else { Err(Error::Format { found, known: FORMAT }) }
+                match found {
+                    FORMAT => Ok(()),
+                    // What is new in this format was never in that one: the family of decisions,
+                    // and rows of accounts of the next version. From here on they may be there.
+                    FORMAT_BEFORE => self.write_format(),
+                    _ => Err(Error::Format { found, known: FORMAT }),
+                }
             }
         }
+    }
+
+    fn write_format(&self) -> Result<(), Error> {
+        let mut rows = WriteBatch::default();
+        rows.put_cf(self.family(Family::Meta), keys::META_FORMAT, FORMAT.to_be_bytes());
+        self.write(rows, Wait::Disk)
     }
 
     fn read_all<T>(
@@ -339,7 +351,9 @@ pub(crate) struct BatchFile {
 }
 
 /// The format of keys and rows as a whole.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// The format that this version reads as well, and turns into its own.
+const FORMAT_BEFORE: u32 = 1;
 /// A replay reads batches one after the other.
 const READAHEAD_BYTES: usize = 512 << 10;
 

@@ -43,9 +43,12 @@ pub(crate) fn families() -> Vec<ColumnFamilyDescriptor> {
         let options = match family {
             Family::Batches => batches(&cache),
             Family::Accounts | Family::HostAccounts | Family::Identities => by_did(&cache),
-            Family::Hosts | Family::Gaps | Family::Rejects | Family::Hidden | Family::Meta => {
-                small(&cache)
-            }
+            Family::Hosts
+            | Family::Gaps
+            | Family::Rejects
+            | Family::Hidden
+            | Family::Decisions
+            | Family::Meta => small(&cache),
         };
         ColumnFamilyDescriptor::new(family.name(), options)
     };

@@ -83,10 +83,10 @@ fn start(
     let identities: Vec<Identity> =
         accounts.iter().map(|account| identity_of(&account.repo)).collect();
     let recall = Recall {
-        account: Box::new(|_| None),
         identity: Box::new(move |did| {
             identities.iter().find(|identity| identity.did == *did).cloned()
         }),
+        ..Recall::nothing()
     };
     let options = Options {
         threads,

@@ -170,6 +170,7 @@ fn case(sample: &Sample) -> Case<'_> {
         handles: Handles::Pass,
         prior: None,
         synced: None,
+        host_is_full: false,
         tombstone_spacing: Duration::from_secs(60),
         now: START.plus(Duration::from_secs(3600)),
     }

@@ -1,16 +1,18 @@
 //! `#account`: whether a host serves an account, and what of it is for our consumers to know.
 
-use protocol::account::{Account, Local, Upstream};
+use protocol::account::{Local, Upstream};
 use protocol::frame::{AccountFrame, Kind, Outgoing};
 use protocol::reject::Reject;
 
-use super::{Case, Known, Stop, envelope, speaker};
+use super::{Case, Known, Stop, envelope, speaker, throttle};
 use crate::verdict::Accepted;
 
 /// An `#account` that is well-formed.
 #[derive(Debug)]
 pub struct AccountClaim {
     upstream: Upstream,
+    /// Our own decision, by which `outgoing` was made.
+    local: Local,
     outgoing: Outgoing,
 }
 
@@ -20,7 +22,7 @@ pub(super) fn begin(case: &Case<'_>) -> Result<AccountClaim, Reject> {
     envelope::same_did(case, frame.did)?;
     envelope::time(frame.time)?;
     let upstream = Upstream::from(&frame);
-    let local = case.prior.map(|account| account.local).unwrap_or_default();
+    let local = case.local();
     let (active, status) = emitted(local, &upstream);
     // The host's bytes go out as they are where they say what we would say.
     let outgoing = if active == frame.active && status == frame.status {
@@ -28,7 +30,7 @@ pub(super) fn begin(case: &Case<'_>) -> Result<AccountClaim, Reject> {
     } else {
         Outgoing::account(case.did, active, status, frame.time)
     };
-    Ok(AccountClaim { upstream, outgoing })
+    Ok(AccountClaim { upstream, local, outgoing })
 }
 
 impl AccountClaim {
@@ -37,7 +39,13 @@ impl AccountClaim {
         if !self.is_last_word(case, known) {
             speaker::speaker(case, known)?;
         }
-        let account = Account { upstream: self.upstream.clone(), ..case.account() };
+        let mut account = case.account();
+        if let Some(prior) = case.prior {
+            let changed = throttle::changed(prior, &self.upstream, case.now);
+            account.conduct.changed = changed.ok_or(Reject::AccountThrottled)?;
+        }
+        account.upstream = self.upstream.clone();
+        account.local = self.local;
         Ok(case.accepted(vec![self.outgoing.clone()], account))
     }
 
@@ -55,8 +63,8 @@ pub(super) fn emitted(local: Local, upstream: &Upstream) -> (bool, Option<&str>)
         Local::None => (upstream.active, theirs),
         Local::Takendown => (false, Some("takendown")),
         Local::Suspended => (false, Some("suspended")),
-        Local::Throttled if upstream.active => (false, Some("throttled")),
-        Local::Throttled => (false, theirs),
+        Local::Throttled(_) if upstream.active => (false, Some("throttled")),
+        Local::Throttled(_) => (false, theirs),
     }
 }
 
@@ -65,6 +73,9 @@ pub(super) const DELETED: &str = "deleted";
 
 #[cfg(test)]
 mod tests {
+    use protocol::account::Throttle;
+    use protocol::ids::Micros;
+
     use super::*;
 
     #[test]
@@ -81,8 +92,20 @@ mod tests {
         check(Local::Takendown, upstream(true, None), (false, Some("takendown")));
         check(Local::Takendown, upstream(false, Some("deleted")), (false, Some("takendown")));
         check(Local::Suspended, upstream(true, None), (false, Some("suspended")));
-        check(Local::Throttled, upstream(true, None), (false, Some("throttled")));
-        check(Local::Throttled, upstream(false, Some("odd")), (false, Some("odd")));
-        check(Local::Throttled, upstream(false, None), (false, None));
+        check(
+            Local::Throttled(Throttle::Breaks { until: Micros(1) }),
+            upstream(true, None),
+            (false, Some("throttled")),
+        );
+        check(
+            Local::Throttled(Throttle::Breaks { until: Micros(1) }),
+            upstream(false, Some("odd")),
+            (false, Some("odd")),
+        );
+        check(
+            Local::Throttled(Throttle::Breaks { until: Micros(1) }),
+            upstream(false, None),
+            (false, None),
+        );
     }
 }

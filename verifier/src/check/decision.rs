@@ -1,6 +1,6 @@
 //! What we ourselves decide about an account, without an event of its host.
 
-use protocol::account::{Account, Local, Upstream};
+use protocol::account::{Account, Conduct, Hour, Local, Upstream};
 use protocol::datetime;
 use protocol::did::Did;
 use protocol::frame::Outgoing;
@@ -15,28 +15,50 @@ pub fn decide(did: &Did, prior: Option<&Account>, local: Local, now: Micros) -> 
     if prior.map_or(Local::None, |account| account.local) == local {
         return None;
     }
-    let unknown = Account {
-        host: HostId::NOBODY,
-        epoch: Epoch::default(),
-        host_seq: HostSeq::ZERO,
-        local: Local::None,
-        upstream: Upstream::ACTIVE,
-        repo: None,
-    };
+    let unknown = unheard();
     let before = prior.unwrap_or(&unknown);
-    let account = Account { local, ..before.clone() };
-    // Section 6: "the relay emits one itself whenever that status changes for another reason".
-    let frame = (account.published() != before.published()).then(|| {
-        let (active, status) = account.published();
-        Outgoing::account(did, active, status, &datetime::format(now))
-    });
+    // Who was throttled for breaks and is not any more begins anew.
+    let broken = Hour::default();
+    let account =
+        Account { local, conduct: Conduct { broken, ..before.conduct }, ..before.clone() };
+    let frame = told(did, prior, &account, now);
     // I13: what it sent meanwhile was dropped.
     let owed = (local == Local::None).then(|| account.home()).flatten();
     Some(Decided { did: did.clone(), frame, was: before.home(), account, owed })
 }
 
+/// What consumers are told, if what we publish of an account changes.
+///
+/// Section 6: "the relay emits one itself whenever that status changes for another reason".
+pub(super) fn told(
+    did: &Did,
+    prior: Option<&Account>,
+    account: &Account,
+    now: Micros,
+) -> Option<Outgoing> {
+    let before = prior.map_or((true, None), Account::published);
+    (account.published() != before).then(|| {
+        let (active, status) = account.published();
+        Outgoing::account(did, active, status, &datetime::format(now))
+    })
+}
+
+/// An account that no host has spoken for.
+fn unheard() -> Account {
+    Account {
+        host: HostId::NOBODY,
+        epoch: Epoch::default(),
+        host_seq: HostSeq::ZERO,
+        local: Local::None,
+        upstream: Upstream::ACTIVE,
+        conduct: Conduct::default(),
+        repo: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use protocol::account::Throttle;
     use protocol::ids::Seq;
 
     use super::*;
@@ -50,6 +72,7 @@ mod tests {
             host_seq: HostSeq::new(9).expect("small"),
             local,
             upstream: Upstream { active, status: status.map(Into::into) },
+            conduct: Conduct::default(),
             repo: None,
         }
     }
@@ -83,21 +106,22 @@ mod tests {
 
     #[test]
     fn a_decision_is_told_if_what_we_publish_changes() {
-        use Local::{None as Nothing, Suspended, Takendown, Throttled};
+        use Local::{None as Nothing, Suspended, Takendown};
+        const THROTTLED: Local = Local::Throttled(Throttle::Operator);
         let active = |local| Some(account(local, true, None));
         check(active(Nothing), Nothing, None);
         check(active(Nothing), Takendown, Some((Some("takendown"), None)));
         check(active(Nothing), Suspended, Some((Some("suspended"), None)));
-        check(active(Nothing), Throttled, Some((Some("throttled"), None)));
+        check(active(Nothing), THROTTLED, Some((Some("throttled"), None)));
         check(active(Takendown), Takendown, None);
         check(active(Takendown), Suspended, Some((Some("suspended"), None)));
         check(active(Takendown), Nothing, Some((Some("active"), Some(3))));
-        check(active(Throttled), Nothing, Some((Some("active"), Some(3))));
+        check(active(THROTTLED), Nothing, Some((Some("active"), Some(3))));
         let gone = |local| Some(account(local, false, Some("deactivated")));
-        check(gone(Nothing), Throttled, Some((None, None)));
-        check(gone(Throttled), Nothing, Some((None, Some(3))));
+        check(gone(Nothing), THROTTLED, Some((None, None)));
+        check(gone(THROTTLED), Nothing, Some((None, Some(3))));
         check(gone(Nothing), Takendown, Some((Some("takendown"), None)));
-        check(gone(Takendown), Throttled, Some((Some("deactivated"), None)));
+        check(gone(Takendown), THROTTLED, Some((Some("deactivated"), None)));
         check(gone(Takendown), Nothing, Some((Some("deactivated"), Some(3))));
         // What no host has spoken for.
         check(None, Nothing, None);

@@ -41,6 +41,7 @@ pub fn fuzz_check(bytes: &[u8]) {
             handles: Handles::Pass,
             prior: None,
             synced: None,
+            host_is_full: false,
             tombstone_spacing: Duration::ZERO,
             now: Micros(u64::MAX >> 11),
         };

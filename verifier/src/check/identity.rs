@@ -4,7 +4,7 @@ use protocol::frame::{HostKind, IdentityFrame, Kind, Outgoing};
 use protocol::handle;
 use protocol::reject::Reject;
 
-use super::{Case, Hearing, Known, Need, Stop, envelope, speaker};
+use super::{Case, Hearing, Known, Need, Stop, decision, envelope, speaker};
 use crate::options::Handles;
 use crate::verdict::Accepted;
 
@@ -59,7 +59,11 @@ impl IdentityClaim {
         }
         let identity = speaker::document(known)?;
         if identity.pds.as_ref() == Some(case.name) {
-            return Ok(case.accepted(self.frames(case, known)?, case.account()));
+            let (mut frames, account) = (self.frames(case, known)?, case.account());
+            if case.is_over_limit() {
+                frames.extend(decision::told(case.did, None, &account, case.now));
+            }
+            return Ok(case.accepted(frames, account));
         }
         if known.before.is_some_and(|before| before.differs_from(identity)) {
             let frames = self.frames(case, known)?;

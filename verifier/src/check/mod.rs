@@ -17,12 +17,13 @@ mod ops;
 mod room;
 mod speaker;
 mod sync;
+mod throttle;
 mod tombstone;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::account::{Account, Upstream};
+use protocol::account::{Account, Local, Throttle, Upstream};
 use protocol::did::{Did, DidError};
 use protocol::frame::{HostKind, Kind};
 use protocol::host::HostName;
@@ -34,6 +35,7 @@ pub use decision::decide;
 pub use fuzz::fuzz_check;
 pub use fuzz_signed::fuzz_signed;
 pub use room::Room;
+pub use throttle::{lift, lifted_at, over_limit};
 
 use crate::identity::Resolution;
 use crate::options::Handles;
@@ -66,6 +68,8 @@ pub struct Case<'a> {
     pub prior: Option<&'a Account>,
     /// The revision of the account's last passed `#sync`, if that was within the last minute.
     pub synced: Option<Tid>,
+    /// The host has as many accounts as it may have.
+    pub host_is_full: bool,
     /// Between the two looks that show that a DID is gone.
     pub tombstone_spacing: Duration,
     /// The time of the judgement.
@@ -265,10 +269,27 @@ impl Case<'_> {
             host: self.host,
             epoch: self.epoch,
             host_seq: self.seq,
-            local: prior.map(|account| account.local).unwrap_or_default(),
+            local: self.local(),
             upstream: prior.map_or(Upstream::ACTIVE, |account| account.upstream.clone()),
+            conduct: prior.map(|account| account.conduct).unwrap_or_default(),
             repo: prior.and_then(|account| account.repo),
         }
+    }
+
+    /// Our own decision about the account; that a new one is over its host's limit is one.
+    fn local(&self) -> Local {
+        if self.is_over_limit() {
+            return Local::Throttled(Throttle::Quota);
+        }
+        self.prior.map(|account| account.local).unwrap_or_default()
+    }
+
+    /// Section 2: "new account within the host's account limit (one that migrates in is not new)".
+    fn is_over_limit(&self) -> bool {
+        let is_new = self
+            .prior
+            .is_none_or(|account| account.home().is_none() && account.local == Local::None);
+        is_new && self.host_is_full
     }
 
     /// What goes out for this event.
@@ -280,6 +301,9 @@ impl Case<'_> {
             was: self.prior.and_then(Account::home),
             closes_ratchet: false,
             chain_break: false,
+            healed: false,
+            throttled: false,
+            decided: false,
         }
     }
 }

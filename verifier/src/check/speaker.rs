@@ -6,7 +6,7 @@ use protocol::frame::Outgoing;
 use protocol::keys::{PublicKey, SignatureError};
 use protocol::reject::Reject;
 
-use super::{Case, Known, Need, Status, Stop};
+use super::{Case, Known, Need, Status, Stop, decision, throttle};
 use crate::verdict::{Accepted, Identity};
 
 /// A repo's state that holds in itself; its signature is not checked yet.
@@ -19,6 +19,7 @@ pub struct RepoClaim {
     pub(super) signature: [u8; 64],
     pub(super) unsigned_digest: [u8; 32],
     pub(super) closes_ratchet: bool,
+    /// The repo that we hold is not the one that this continues.
     pub(super) chain_break: bool,
 }
 
@@ -33,6 +34,9 @@ impl RepoClaim {
             SignatureError::Invalid => convict(case, known, identity, Reject::SignatureInvalid),
         })?;
 
+        if case.is_over_limit() {
+            return Err(Reject::AccountThrottled.into());
+        }
         let mut account = Account { repo: Some(self.repo), ..case.account() };
         let mut frames = Vec::with_capacity(2);
         if heals {
@@ -40,9 +44,15 @@ impl RepoClaim {
             frames.push(Outgoing::account(case.did, true, None, &datetime::format(case.now)));
         }
         frames.push(self.outgoing.clone());
+        let throttled = self.chain_break && throttle::broke(&mut account, case.now);
+        if throttled {
+            frames.extend(decision::told(case.did, None, &account, case.now));
+        }
         Ok(Accepted {
             closes_ratchet: self.closes_ratchet,
             chain_break: self.chain_break,
+            healed: heals,
+            throttled,
             ..case.accepted(frames, account)
         })
     }
@@ -53,7 +63,7 @@ impl RepoClaim {
         match prior.local {
             Local::None => {}
             Local::Takendown | Local::Suspended => return Err(Reject::AccountTakendown.into()),
-            Local::Throttled => return Err(Reject::AccountThrottled.into()),
+            Local::Throttled(_) => return Err(Reject::AccountThrottled.into()),
         }
         if prior.upstream.active {
             return Ok(false);

@@ -50,7 +50,8 @@ pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
         signature: commit.signature,
         unsigned_digest: commit.unsigned_digest,
         closes_ratchet: false,
-        chain_break: false,
+        // Every consumer fetches the repo anew for it: it counts as a break of the chain does.
+        chain_break: held.is_some_and(|held| held.data != commit.data.digest),
     })
 }
 

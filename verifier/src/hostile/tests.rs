@@ -47,6 +47,7 @@ fn judge(frame: &Bytes) -> Result<(), Reject> {
         handles: Handles::Pass,
         prior: None,
         synced: None,
+        host_is_full: false,
         tombstone_spacing: Duration::from_secs(60),
         now: START.plus(Duration::from_secs(3600)),
     };

@@ -30,9 +30,9 @@ impl Shard {
     /// Our own decision about an account. Its events that wait are judged by it.
     fn decide(&mut self, did: &Did, local: Local, now: Micros) {
         let prior = self.accounts.get(did);
-        let Some(decided) = check::decide(did, prior.as_ref(), local, now) else { return };
-        self.accounts.set(did, decided.account.clone(), self.marks + 1);
-        self.say(None, Outcome::Decided(decided.into()));
+        if let Some(decided) = check::decide(did, prior.as_ref(), local, now) {
+            self.decided(decided, prior.as_ref());
+        }
     }
 
     /// A document that was read elsewhere.

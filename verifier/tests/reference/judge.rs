@@ -183,6 +183,7 @@ fn judged(
         handles: Handles::Pass,
         prior,
         synced: None,
+        host_is_full: false,
         tombstone_spacing: Duration::from_secs(60),
         // No revision is in this future.
         now: Micros(u64::MAX >> 11),

@@ -1,6 +1,6 @@
 //! Accounts that are at rest, upstream or here, and what may still be said of them.
 
-use protocol::account::Local;
+use protocol::account::{Local, Throttle};
 use protocol::ids::Micros;
 use protocol::reject::Reject;
 
@@ -28,7 +28,7 @@ type Decision = (&'static str, Local, Reject, &'static str);
 const DECISIONS: &[Decision] = &[
     ("taken_down", Local::Takendown, Reject::AccountTakendown, "takendown"),
     ("suspended", Local::Suspended, Reject::AccountTakendown, "suspended"),
-    ("throttled", Local::Throttled, Reject::AccountThrottled, "throttled"),
+    ("throttled", Local::Throttled(Throttle::Operator), Reject::AccountThrottled, "throttled"),
 ];
 
 /// What a host answers about an account that it said was inactive, of the account as it is.

@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 
-use protocol::account::{Account, Local, Repo, Upstream};
 use protocol::did::Did;
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
 use protocol::keys::Curve;
-use protocol::tid::Tid;
 
 use crate::gaps::{AccountGap, HostGap};
 use crate::hosts::{Host, HostState, Start};
@@ -17,8 +15,13 @@ use crate::sequencer::entry::RejectNote;
 
 use super::fields::{Fields, put_text};
 
+mod account;
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use account::ACCOUNT_BYTES;
+pub(crate) use account::{account, decision, read_account, read_decision};
 
 /// A resolved identity. The store only keeps it: what it means is the verifier's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,69 +68,6 @@ pub struct RejectRow {
     pub did: Option<Did>,
     /// The first bytes of the frame.
     pub excerpt: Vec<u8>,
-}
-
-/// `accounts`.
-pub(crate) fn account(account: &Account) -> Vec<u8> {
-    let Upstream { active, status } = &account.upstream;
-    let mut out = Vec::with_capacity(ACCOUNT_BYTES + status.as_ref().map_or(0, |text| text.len()));
-    out.push(VERSION);
-    out.push(
-        flag(*active, ACTIVE)
-            | flag(account.repo.is_some(), HAS_REPO)
-            | flag(status.is_some(), HAS_STATUS),
-    );
-    out.push(match account.local {
-        Local::None => 0,
-        Local::Takendown => 1,
-        Local::Suspended => 2,
-        Local::Throttled => 3,
-    });
-    out.extend_from_slice(&account.host.0.to_be_bytes());
-    out.extend_from_slice(&account.epoch.0.to_be_bytes());
-    out.extend_from_slice(&account.host_seq.get().to_be_bytes());
-    let (rev, data, commit) = account
-        .repo
-        .as_ref()
-        .map_or((0, [0; 32], [0; 32]), |repo| (repo.rev.bits(), repo.data, repo.commit));
-    out.extend_from_slice(&rev.to_be_bytes());
-    out.extend_from_slice(&data);
-    out.extend_from_slice(&commit);
-    out.extend_from_slice(status.as_deref().unwrap_or_default().as_bytes());
-    out
-}
-
-/// Reads what [`account`] wrote.
-pub(crate) fn read_account(row: &[u8]) -> Option<Account> {
-    let mut fields = Fields::of(row, VERSION)?;
-    let flags = fields.u8()?;
-    let local = match fields.u8()? {
-        0 => Local::None,
-        1 => Local::Takendown,
-        2 => Local::Suspended,
-        3 => Local::Throttled,
-        _ => return None,
-    };
-    let host = HostId(fields.u32()?);
-    let epoch = Epoch(fields.u32()?);
-    let host_seq = HostSeq::new(fields.u64()?)?;
-    let rev = Tid::from_bits(fields.u64()?)?;
-    let repo = Repo { rev, data: fields.array()?, commit: fields.array()? };
-    let status = std::str::from_utf8(fields.rest()).ok()?;
-    if flags & HAS_STATUS == 0 && !status.is_empty() {
-        return None;
-    }
-    Some(Account {
-        host,
-        epoch,
-        host_seq,
-        local,
-        upstream: Upstream {
-            active: flags & ACTIVE != 0,
-            status: (flags & HAS_STATUS != 0).then(|| Arc::from(status)),
-        },
-        repo: (flags & HAS_REPO != 0).then_some(repo),
-    })
 }
 
 /// `hosts`.
@@ -365,14 +305,8 @@ fn flag(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
 }
 
-/// Of every kind of row.
+/// Of every kind of row but `accounts`.
 const VERSION: u8 = 1;
-
-const ACTIVE: u8 = 1;
-const HAS_REPO: u8 = 2;
-const HAS_STATUS: u8 = 4;
-/// An account without a status.
-const ACCOUNT_BYTES: usize = 91;
 
 const OLDEST: u8 = 1;
 const RATCHET: u8 = 2;

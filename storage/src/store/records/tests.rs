@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use protocol::account::{Account, Conduct, Local, Repo, Throttle, Upstream};
 use protocol::ids::SEQ_MAX;
+use protocol::tid::Tid;
 
 use super::*;
 use crate::fixture::name;
@@ -20,7 +22,7 @@ fn check<T: Debug + PartialEq>(
     // A row that is cut off, or of another version, is corrupt and not something else.
     assert_eq!(read(&[]), None);
     let mut other = row.to_vec();
-    other[0] = 2;
+    other[0] = 3;
     assert_eq!(read(&other), None);
 }
 
@@ -36,6 +38,7 @@ fn an_account_row_never_changes() {
         host_seq: HostSeq::new(SEQ_MAX).unwrap(),
         local: Local::Takendown,
         upstream: Upstream { active: false, status: Some(Arc::from("deleted")) },
+        conduct: Conduct::default(),
         repo: Some(Repo {
             rev: Tid::parse("3l3qo2vutsw2b").unwrap(),
             data: [0xaa; 32],
@@ -43,7 +46,7 @@ fn an_account_row_never_changes() {
         }),
     };
     let golden = format!(
-        "01{flags}{local}{host}{epoch}{host_seq}{rev}{data}{commit}{status}",
+        "02{flags}{local}{host}{epoch}{host_seq}{rev}{data}{commit}{status}",
         flags = "06",
         local = "01",
         host = "01020304",
@@ -66,13 +69,14 @@ fn an_account_row_never_changes() {
         host_seq: HostSeq::ZERO,
         ..full
     };
-    let golden = format!("01010001020304000000050000000000000000{}", "00".repeat(72));
+    let golden = format!("02010001020304000000050000000000000000{}", "00".repeat(72));
     check(&plain, &account(&plain), &golden, read_account);
 
     // An empty status is not an absent one.
     let upstream = Upstream { active: true, status: Some(Arc::from("")) };
-    let odd = Account { upstream, local: Local::Throttled, ..plain };
-    let golden = format!("01050301020304000000050000000000000000{}", "00".repeat(72));
+    let local = Local::Throttled(Throttle::Operator);
+    let odd = Account { upstream, local, ..plain };
+    let golden = format!("02050301020304000000050000000000000000{}", "00".repeat(72));
     check(&odd, &account(&odd), &golden, read_account);
 }
 

@@ -268,6 +268,7 @@ fn verdict(frame: &Bytes, proof: Proof) -> Result<(), Reject> {
         handles: Handles::Pass,
         prior: None,
         synced: None,
+        host_is_full: false,
         tombstone_spacing: Duration::ZERO,
         now: NOW,
     };

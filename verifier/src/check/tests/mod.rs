@@ -8,7 +8,7 @@ mod others;
 mod proof;
 mod speaker;
 
-use protocol::account::{Local, Repo as RepoState};
+use protocol::account::{Conduct, Local, Repo as RepoState};
 use protocol::cid::{Cid, Codec};
 use protocol::commit::Commit as SignedCommit;
 use protocol::host::HostRules;
@@ -38,6 +38,7 @@ struct World {
     received: Micros,
     fetched: Micros,
     seq: u64,
+    host_is_full: bool,
 }
 
 impl World {
@@ -55,6 +56,7 @@ impl World {
             received: START,
             fetched: START,
             seq: 2,
+            host_is_full: false,
         }
     }
 
@@ -75,7 +77,8 @@ impl World {
         let (host, epoch) = (HostId(1), Epoch(0));
         let host_seq = HostSeq::new(1).unwrap();
         let (local, upstream) = (Local::None, Upstream::ACTIVE);
-        self.prior = Some(Account { host, epoch, host_seq, local, upstream, repo });
+        let conduct = Conduct::default();
+        self.prior = Some(Account { host, epoch, host_seq, local, upstream, conduct, repo });
     }
 
     fn identity(&self) -> Identity {
@@ -109,6 +112,7 @@ impl World {
             handles: self.handles,
             prior: self.prior.as_ref(),
             synced: self.synced,
+            host_is_full: self.host_is_full,
             tombstone_spacing: Duration::from_secs(60),
             now: self.now,
         };

@@ -86,7 +86,11 @@ fn inactive_accounts_have_no_commits_unless_their_host_says_so() {
     check(None, active, Ok(1));
     check(None, |account| account.local = Local::Takendown, Err(Reject::AccountTakendown));
     check(None, |account| account.local = Local::Suspended, Err(Reject::AccountTakendown));
-    check(None, |account| account.local = Local::Throttled, Err(Reject::AccountThrottled));
+    check(
+        None,
+        |account| account.local = Local::Throttled(Throttle::Quota),
+        Err(Reject::AccountThrottled),
+    );
 }
 
 #[test]

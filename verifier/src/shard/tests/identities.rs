@@ -251,11 +251,11 @@ fn documents_in_memory_are_bounded_in_bytes() {
     let stored: Arc<Mutex<HashMap<Did, Identity>>> = Arc::default();
     let mut bench = Bench::with(|options| options.identities_cached_bytes = 20_000);
     bench.shard.recall = Arc::new(Recall {
-        account: Box::new(|_| None),
         identity: {
             let stored = Arc::clone(&stored);
             Box::new(move |did| stored.lock().unwrap().get(did).cloned())
         },
+        ..Recall::nothing()
     });
     let mut repos: Vec<_> = (1..=200).map(|number| Repo::new(number, Curve::K256)).collect();
     for repo in &mut repos {

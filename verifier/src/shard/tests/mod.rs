@@ -8,6 +8,7 @@ mod handles;
 mod identities;
 mod model;
 mod names;
+mod throttle;
 mod tombstones;
 mod waiting;
 
@@ -35,7 +36,7 @@ struct Bench {
     now: Micros,
     origins: HashMap<u32, Arc<Origin>>,
     seqs: HashMap<u32, u64>,
-    stored: Arc<Mutex<HashMap<Did, Account>>>,
+    stored: Stored,
     settled: Arc<[AtomicU64]>,
     panics: Arc<Mutex<Vec<Panicked>>>,
     learnt: usize,
@@ -55,6 +56,51 @@ const SYNC: HostKind = HostKind::Event(Kind::Sync);
 const IDENTITY: HostKind = HostKind::Event(Kind::Identity);
 const ACCOUNT: HostKind = HostKind::Event(Kind::Account);
 
+/// The store's copies of accounts.
+type Stored = Arc<Mutex<HashMap<Did, Account>>>;
+
+fn options(on_panic: OnPanic) -> Options {
+    Options {
+        threads: 1,
+        clock: Arc::new(|| unreachable!("the test is the clock")),
+        handles: Handles::Pass,
+        rules: HostRules::Public,
+        plc_urls: Vec::new(),
+        plc_limits: PlcLimits { rate: 10_000, concurrency: 10 },
+        intake_bytes: 64_000_000,
+        accounts_cached_max: 4,
+        identities_cached_bytes: 100_000,
+        timing: Timing::default(),
+        on_panic,
+        faults: Faults::default(),
+    }
+}
+
+/// A shard that has just started.
+fn shard(
+    options: &Options,
+    stored: &Stored,
+    settled: &Arc<[AtomicU64]>,
+    throttled: Vec<(Did, Micros)>,
+) -> Shard {
+    let recall = Recall {
+        account: {
+            let stored = Arc::clone(stored);
+            Box::new(move |did| stored.lock().unwrap().get(did).cloned())
+        },
+        ..Recall::nothing()
+    };
+    Shard::new(
+        0,
+        options,
+        Arc::new(recall),
+        Arc::clone(settled),
+        Share::new(options.intake_bytes),
+        throttled,
+        Metrics::register(),
+    )
+}
+
 impl Bench {
     fn new() -> Self {
         Self::with(|_| {})
@@ -65,43 +111,16 @@ impl Bench {
     }
 
     fn with(change: impl FnOnce(&mut Options)) -> Self {
-        let stored: Arc<Mutex<HashMap<Did, Account>>> = Arc::default();
-        let recall = Recall {
-            account: {
-                let stored = Arc::clone(&stored);
-                Box::new(move |did| stored.lock().unwrap().get(did).cloned())
-            },
-            identity: Box::new(|_| None),
-        };
+        let stored = Stored::default();
         let settled: Arc<[AtomicU64]> = Arc::new([AtomicU64::new(0)]);
         let panics: Arc<Mutex<Vec<Panicked>>> = Arc::default();
         let on_panic: OnPanic = {
             let panics = Arc::clone(&panics);
             Arc::new(move |panicked| panics.lock().unwrap().push(panicked))
         };
-        let mut options = Options {
-            threads: 1,
-            clock: Arc::new(|| unreachable!("the test is the clock")),
-            handles: Handles::Pass,
-            rules: HostRules::Public,
-            plc_urls: Vec::new(),
-            plc_limits: PlcLimits { rate: 10_000, concurrency: 10 },
-            intake_bytes: 64_000_000,
-            accounts_cached_max: 4,
-            identities_cached_bytes: 100_000,
-            timing: Timing::default(),
-            on_panic,
-            faults: Faults::default(),
-        };
+        let mut options = options(on_panic);
         change(&mut options);
-        let shard = Shard::new(
-            0,
-            &options,
-            Arc::new(recall),
-            Arc::clone(&settled),
-            Share::new(options.intake_bytes),
-            Metrics::register(),
-        );
+        let shard = shard(&options, &stored, &settled, Vec::new());
         let (origins, seqs) = (HashMap::new(), HashMap::new());
         Self { shard, now: START, origins, seqs, stored, settled, panics, learnt: 0 }
     }
