@@ -4,6 +4,7 @@
 //! times give the same bytes.
 
 pub mod account;
+pub mod migration;
 pub mod record;
 pub mod repo;
 pub mod traffic;

@@ -6,6 +6,7 @@ mod accounts;
 mod commands;
 mod handles;
 mod identities;
+mod migrations;
 mod model;
 mod names;
 mod throttle;
