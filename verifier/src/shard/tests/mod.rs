@@ -9,6 +9,7 @@ mod identities;
 mod migrations;
 mod model;
 mod names;
+mod replays;
 mod throttle;
 mod tombstones;
 mod waiting;

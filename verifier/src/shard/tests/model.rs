@@ -1,9 +1,13 @@
-//! Any schedule of events, answers and time: each ticket comes out once, in order, and rightly.
+//! Any schedule of events, answers, commands and time: each ticket comes out once, in order, and
+//! rightly; and what we have decided about an account holds.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use protocol::account::Throttle;
+
 use super::*;
+use crate::command::Work;
 use crate::identity::Resolution;
 
 /// One thing that happens.
@@ -15,6 +19,10 @@ enum Step {
     Answer(u8),
     /// Directories fall sick, or are well again.
     Sick(bool),
+    /// We decide about an account.
+    Decide { account: usize, local: Local },
+    /// A document of an account is read elsewhere.
+    Learn(usize),
     /// Milliseconds pass.
     Pass(u64),
 }
@@ -26,6 +34,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<u8>().prop_map(Step::Answer),
         2 => (1..20_000u64).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::Sick),
+        1 => (0..3usize, 0..4usize).prop_map(|(account, local)| {
+            Step::Decide { account, local: LOCALS[local] }
+        }),
+        1 => (0..3usize).prop_map(Step::Learn),
     ]
 }
 
@@ -37,6 +49,8 @@ struct Model {
     questions: VecDeque<Lookup>,
     sent: Vec<(u32, u64, usize)>,
     heard: Vec<(Said, usize)>,
+    /// What we have decided, by account.
+    locals: [Local; 3],
 }
 
 impl Model {
@@ -45,7 +59,8 @@ impl Model {
         let (questions, sent, heard) = (VecDeque::new(), Vec::new(), Vec::new());
         let mut bench = Bench::new();
         bench.shard.handles = Handles::Verify;
-        Self { bench, repos, homes: vec![1, 2, 3], questions, sent, heard }
+        let locals = [Local::None; 3];
+        Self { bench, repos, homes: vec![1, 2, 3], questions, sent, heard, locals }
     }
 
     fn step(&mut self, step: Step) {
@@ -53,12 +68,35 @@ impl Model {
             Step::Send { host, account, what } => self.send(host, account, what),
             Step::Answer(how) => self.answer(how),
             Step::Sick(is_sick) => self.bench.shard.set_directories_well(!is_sick),
+            Step::Decide { account, local } => self.decide(account, local),
+            Step::Learn(account) => {
+                let repo = &self.repos[account];
+                let found = document(repo, self.homes[account], self.bench.now);
+                let Found::Document(identity) = found else { panic!("a document") };
+                drop(self.bench.command(Work::Learn(vec![*identity])));
+            }
             Step::Pass(millis) => {
                 self.bench.now = self.bench.now.plus(Duration::from_millis(millis));
                 self.bench.shard.tick(self.bench.now);
             }
         }
         self.listen();
+    }
+
+    /// Takes effect at once, whatever waits; the events after it are judged by it.
+    fn decide(&mut self, account: usize, local: Local) {
+        let did = self.repos[account].did.clone();
+        let before = self.bench.shard.accounts.get(&did);
+        self.bench.decide(&did, local);
+        let after = self.bench.shard.accounts.get(&did);
+        assert_eq!(after.as_ref().map_or(Local::None, |account| account.local), local);
+        assert_eq!(
+            after.map(|it| it.upstream),
+            before
+                .map(|it| it.upstream)
+                .or_else(|| { (local != Local::None).then_some(Upstream::ACTIVE) })
+        );
+        self.locals[account] = local;
     }
 
     fn send(&mut self, host: u32, account: usize, what: u8) {
@@ -119,6 +157,9 @@ impl Model {
         for said in self.bench.said() {
             let sent = |(host, seq, _): &&(u32, u64, usize)| (*host, *seq) == (said.0, said.1);
             let account = self.sent.iter().find(sent).expect("it was sent").2;
+            let decided = self.locals[account] != Local::None;
+            let signed = matches!(said.2.as_deref(), Ok([.., Kind::Commit | Kind::Sync]));
+            assert!(!(decided && signed), "passed in spite of a decision");
             self.heard.push((said, account));
         }
     }
@@ -140,7 +181,7 @@ fn judge(steps: &[Step]) {
     }
     let Model { bench, sent, heard, .. } = model;
     assert_eq!((bench.shard.parked.len(), bench.shard.parked.bytes()), (0, 0));
-    assert_eq!(bench.shard.next_wake(), None);
+    assert_eq!(bench.shard.parked.next_wake(), None);
     for origin in bench.origins.values() {
         assert_eq!(origin.parked_bytes().load(Ordering::Relaxed), 0);
     }
@@ -158,6 +199,9 @@ fn judge(steps: &[Step]) {
         assert_eq!(order, expected, "host {host}, account {account}");
     }
 }
+
+const LOCALS: [Local; 4] =
+    [Local::None, Local::Takendown, Local::Suspended, Local::Throttled(Throttle::Operator)];
 
 proptest! {
     #![proptest_config(ProptestConfig {

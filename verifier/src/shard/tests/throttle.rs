@@ -44,7 +44,7 @@ impl Bench {
     }
 
     /// A process that starts with what the store holds: this account, and what ends by itself.
-    fn restart(&mut self, did: &Did, throttled: Vec<(Did, Micros)>) {
+    pub(super) fn restart(&mut self, did: &Did, throttled: Vec<(Did, Micros)>) {
         let account = self.account(did);
         self.stored.lock().unwrap().insert(did.clone(), account);
         let options = options(Arc::new(|_| ()));
