@@ -32,6 +32,7 @@ mod trees;
 mod histories;
 mod passes;
 
+mod conduct;
 mod legacy;
 mod replays;
 mod statuses;
@@ -108,6 +109,7 @@ impl World {
         documents::add_ordeals(self, now, &mut specimens);
         owners::add_ordeals(self, now, &mut specimens);
         statuses::add(self, now, &mut specimens);
+        conduct::add(self, now, &mut specimens);
         upgrades::add(self, now, &mut specimens);
         legacy::add_ordeals(self, now, &mut specimens);
         specimens
