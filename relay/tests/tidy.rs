@@ -94,6 +94,49 @@ fn each_reject_has_a_specimen_in_the_ledger() {
     }
 }
 
+/// A rule whose test is gone, or was named otherwise, is a rule without a test.
+#[test]
+fn each_test_that_the_docs_name_is_there() {
+    let code: String = sources("rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let docs = fs::read_to_string(root().join("docs/protocol.md")).unwrap();
+    let is_sentence = |word: &&str| {
+        let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        word.chars().all(of_a_name) && word.matches('_').count() >= 3
+    };
+    let mut count = 0;
+    for word in docs.split('`').filter(is_sentence) {
+        count += 1;
+        let is_there = [format!("fn {word}("), format!("\"{word}\"")];
+        assert!(is_there.iter().any(|text| code.contains(text)), "no test is called {word}");
+    }
+    assert!(count >= 100, "only {count} tests are named");
+}
+
+#[test]
+fn each_metric_says_what_it_means() {
+    let code: String = sources("rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let code: String = code.split_whitespace().collect();
+    let is_metric = |text: &&str| {
+        let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        text.starts_with("mainstem_") && !text.ends_with('_') && text.chars().all(of_a_name)
+    };
+    let names: BTreeSet<&str> = code.split('"').filter(is_metric).collect();
+    assert!(names.len() >= 60, "only {} metrics", names.len());
+    for name in names {
+        // Behind its name stands the meaning, perhaps after a unit; a label would have a value.
+        let is_meaning = |rest: &str| {
+            let text = rest.trim_start_matches(|c| c != '"').split('"').nth(1);
+            let after = text.and_then(|text| rest.split_once(text)).map(|(_, after)| after);
+            after.is_some_and(|after| !after.starts_with("\"=>"))
+        };
+        let called = format!("\"{name}\",");
+        let mut places = code.match_indices(&called).map(|(at, _)| &code[at + called.len()..]);
+        let told = places
+            .any(|rest| (rest.starts_with('"') || rest.starts_with("Unit::")) && is_meaning(rest));
+        assert!(told, "{name} is not described");
+    }
+}
+
 #[test]
 fn each_invariant_is_named_by_a_test() {
     let tests: String = sources("rs").iter().map(|path| tests_of(path)).collect();

@@ -1,6 +1,9 @@
 //! The stage's metrics: registered once, held here, no label that grows with hosts or accounts.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 use protocol::frame::Kind;
 
 /// Handles of every metric of the store.
@@ -38,6 +41,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register() -> Self {
+        describe();
         let events = |kind: &'static str| counter!("mainstem_storage_events_total", "kind" => kind);
         Self {
             commit_seconds: histogram!("mainstem_storage_commit_seconds"),
@@ -68,6 +72,43 @@ impl Metrics {
         }
     }
 }
+
+fn describe() {
+    for (name, meaning) in HISTOGRAMS {
+        describe_histogram!(*name, *meaning);
+    }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(*name, *meaning);
+    }
+    for (name, meaning) in COUNTERS {
+        describe_counter!(*name, *meaning);
+    }
+}
+
+const HISTOGRAMS: &[(&str, &str)] = &[
+    ("mainstem_storage_commit_seconds", "A commit, from its beginning to its publication."),
+    ("mainstem_storage_commit_entries", "Entries of a commit."),
+    ("mainstem_storage_commit_bytes", "Bytes of a commit's events."),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("mainstem_storage_queue_messages", "Messages that wait for the sequencer."),
+    ("mainstem_storage_head_seq", "The newest seq, a time in microseconds."),
+    ("mainstem_storage_floor_seq", "The seq after which the log is whole."),
+    ("mainstem_storage_tail_bytes", "Bytes of the newest events in memory."),
+    ("mainstem_storage_hidden_accounts", "Accounts whose commits and syncs the log leaves out."),
+    (
+        "mainstem_storage_watermark_islands",
+        "Stretches of host seqs that are settled before what came ahead of them is.",
+    ),
+];
+
+const COUNTERS: &[(&str, &str)] = &[
+    ("mainstem_storage_events_total", "Events that went into the log, by kind."),
+    ("mainstem_storage_disk_reads_total", "Reads of the log that memory did not answer."),
+    ("mainstem_storage_disk_read_bytes_total", "Bytes of events read from disk."),
+    ("mainstem_storage_files_dropped_total", "Files of events that retention dropped."),
+];
 
 /// Gauges are floats; a seq below 2^53 is exact in one.
 pub(crate) fn exact(number: u64) -> f64 {

@@ -58,7 +58,6 @@ impl Metrics {
         let signature =
             |outcome| counter!("mainstem_verifier_signatures_total", "outcome" => outcome);
         let command = |kind| counter!("mainstem_verifier_commands_total", "kind" => kind);
-        describe();
         Self {
             received: counter!("mainstem_verifier_received_total"),
             passed: KINDS
@@ -232,40 +231,67 @@ impl Level {
 }
 
 fn describe() {
-    describe_counter!(
-        "mainstem_verifier_commands_total",
-        "Changes without an event: decisions, documents read elsewhere, throttles that end."
-    );
-    describe_gauge!("mainstem_verifier_decisions", "Accounts that this relay has decided about.");
-    describe_gauge!(
-        "mainstem_verifier_throttles_to_lift",
-        "Accounts whose throttle ends by itself, as far as that is remembered."
-    );
-    describe_counter!(
-        "mainstem_verifier_throttled_total",
-        "Accounts throttled because their chain broke too often."
-    );
-    describe_counter!(
-        "mainstem_verifier_chain_breaks_total",
-        "Commits that did not continue the repo that we held, and syncs that replaced it."
-    );
-    describe_counter!(
-        "mainstem_verifier_healed_total",
-        "Inactive accounts that went on sending and are active, as their host says."
-    );
-    describe_gauge!(
-        "mainstem_verifier_queued_commands",
-        "Commands that wait for their shard; a full one holds 64 documents."
-    );
-    describe_gauge!(
-        "mainstem_verifier_identities_cached_bytes",
-        "Bytes of the DID documents in memory, all shards; bounded by --identity-cache-bytes."
-    );
-    describe_counter!(
-        "mainstem_verifier_lookups_over_budget_total",
-        "Documents not fetched since the host's events had caused too many fetches."
-    );
+    for (name, meaning) in COUNTERS {
+        describe_counter!(*name, *meaning);
+    }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(*name, *meaning);
+    }
 }
+
+const COUNTERS: &[(&str, &str)] = &[
+    ("mainstem_verifier_received_total", "Events that came to the verifier."),
+    ("mainstem_verifier_passed_total", "Events that go out, by kind."),
+    ("mainstem_verifier_dropped_total", "Events dropped, by the name of the offence."),
+    ("mainstem_verifier_signatures_total", "Signatures checked, by outcome."),
+    (
+        "mainstem_verifier_chain_breaks_total",
+        "Commits that did not continue the repo that we held, and syncs that replaced it.",
+    ),
+    (
+        "mainstem_verifier_envelope_recoded_total",
+        "Frames that were not canonical and were encoded anew.",
+    ),
+    (
+        "mainstem_verifier_healed_total",
+        "Inactive accounts that went on sending and are active, as their host says.",
+    ),
+    (
+        "mainstem_verifier_throttled_total",
+        "Accounts throttled because their chain broke too often.",
+    ),
+    (
+        "mainstem_verifier_commands_total",
+        "Changes without an event: decisions, documents read elsewhere, throttles that end.",
+    ),
+    ("mainstem_verifier_lookups_total", "Look-ups that ended, by what was asked and outcome."),
+    (
+        "mainstem_verifier_lookups_over_budget_total",
+        "Documents not fetched since the host's events had caused too many fetches.",
+    ),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("mainstem_verifier_queued_events", "Events that wait for their shard."),
+    (
+        "mainstem_verifier_queued_commands",
+        "Commands that wait for their shard; a full one holds 64 documents.",
+    ),
+    ("mainstem_verifier_parked_accounts", "Lines of events that wait for a look-up."),
+    ("mainstem_verifier_parked_bytes", "Bytes of events that wait for a look-up."),
+    ("mainstem_verifier_accounts_cached", "Accounts in memory, all shards."),
+    ("mainstem_verifier_identities_cached", "DID documents in memory, all shards."),
+    (
+        "mainstem_verifier_identities_cached_bytes",
+        "Bytes of the DID documents in memory, all shards; bounded by --identity-cache-bytes.",
+    ),
+    ("mainstem_verifier_documents_under_way", "DID documents that are being fetched."),
+    ("mainstem_verifier_decisions", "Accounts that this relay has decided about."),
+    (
+        "mainstem_verifier_throttles_to_lift",
+        "Accounts whose throttle ends by itself, as far as that is remembered.",
+    ),
+];
 
 fn place(local: Local) -> Option<usize> {
     match local {
