@@ -118,7 +118,7 @@ enum Listed {
     /// The only tree with these records.
     Tree(BTreeMap<String, Cid>),
     NoTree,
-    /// A part of it is nowhere.
+    /// A part of it is nowhere, or cannot be built again.
     Nothing,
 }
 
@@ -137,7 +137,11 @@ fn list(scene: &Scene, root: &Cid) -> Listed {
         to_read.extend(node.left);
         for (key, value, right) in node.entries {
             to_read.extend(right);
-            let Ok(path) = String::from_utf8(key) else { return Listed::NoTree };
+            // Keys are bytes to the check, and values may be under any CID; the trees that are
+            // built here are of texts and CIDs of our kind.
+            let (Ok(path), Some(value)) = (String::from_utf8(key), value) else {
+                return Listed::Nothing;
+            };
             records.insert(path, value);
         }
     }

@@ -42,8 +42,8 @@ pub(super) struct Parsed {
     pub(super) entries: Vec<ParsedEntry>,
 }
 
-/// Key, value, and the subtree after it.
-type ParsedEntry = (Vec<u8>, Cid, Option<Cid>);
+/// Key, value if its CID is of our kind, and the subtree after it.
+type ParsedEntry = (Vec<u8>, Option<Cid>, Option<Cid>);
 
 /// Reads a block in the plainest way; `None` if it is no node.
 pub(super) fn parse(block: &[u8]) -> Option<Parsed> {
@@ -72,7 +72,7 @@ fn parse_entries(reader: &mut Reader<'_>) -> Option<Vec<ParsedEntry>> {
                 "k" => suffix = Some(reader.bytes().ok()??),
                 "p" => prefix = Some(usize::try_from(reader.unsigned().ok()??).ok()?),
                 "t" => right = Some(parse_link(reader)?),
-                "v" => value = Some(reader.link().ok()??.cid()?),
+                "v" => value = Some(reader.link().ok()??.cid()),
                 _ => return None,
             }
         }
@@ -95,15 +95,12 @@ impl Node {
             let node = Self::read(nodes, &cid?, shown)?;
             Some(Below::Node(node.into()))
         };
-        let entry = |(key, value, right): ParsedEntry| Entry {
-            key,
-            value,
-            right: below(right),
-            prefix_off: 0,
+        let entry = |(key, value, right): ParsedEntry| {
+            Some(Entry { key, value: value?, right: below(right), prefix_off: 0 })
         };
         Some(Self {
             left: below(parsed.left),
-            entries: parsed.entries.into_iter().map(entry).collect(),
+            entries: parsed.entries.into_iter().map(entry).collect::<Option<_>>()?,
             hidden: !shown.contains(root),
             lied: false,
             scratch: None,
