@@ -8,6 +8,7 @@ mod metrics;
 mod reader;
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,12 +140,11 @@ impl Follower {
     }
 
     /// Hands a page on. False if nothing can be handed on any more.
-    async fn deliver(&self, page: Page, reader: &Reader, asked: Micros) -> bool {
+    async fn deliver(&self, mut page: Page, reader: &Reader, asked: Micros) -> bool {
         let row = reader.row(&self.options.url);
-        self.metrics.lag(asked.since(row.until));
-        self.metrics.page(&page);
         let news = page.operations > 0;
-        if self.options.verifier.command(Command::Learn(page.identities)).await.is_err() {
+        let identities = mem::take(&mut page.identities);
+        if self.options.verifier.command(Command::Learn(identities)).await.is_err() {
             return false;
         }
         // Only now: a place that is remembered stands for identities that are stored.
@@ -157,6 +157,9 @@ impl Follower {
             }
         }
         self.show(&row);
+        // What is counted is known.
+        self.metrics.lag(asked.since(row.until));
+        self.metrics.page(&page);
         true
     }
 
