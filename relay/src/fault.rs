@@ -10,6 +10,8 @@ pub enum Fault {
     /// `check-panic=DID` or `check-panic=DID*N`: checking the next event, or the next N, of this
     /// account panics.
     CheckPanic(Did, u32),
+    /// `shard-panic=DID`: the shard of this account panics at its next event, outside of a check.
+    ShardPanic(Did),
 }
 
 impl FromStr for Fault {
@@ -22,6 +24,9 @@ impl FromStr for Fault {
                 let did = Did::parse(did).map_err(|error| error.to_string())?;
                 let times = times.parse().map_err(|_| "not a number of times".to_owned())?;
                 Ok(Self::CheckPanic(did, times))
+            }
+            Some(("shard-panic", did)) => {
+                Did::parse(did).map(Self::ShardPanic).map_err(|error| error.to_string())
             }
             _ => Err("unknown fault: see docs/testing.md".to_owned()),
         }
@@ -36,6 +41,7 @@ pub fn of_verifier(faults: &[Fault]) -> verifier::Faults {
             Fault::CheckPanic(did, times) => {
                 verifier.check_panic = Some((did.clone(), *times));
             }
+            Fault::ShardPanic(did) => verifier.shard_panic = Some(did.clone()),
         }
     }
     verifier

@@ -66,6 +66,24 @@ async fn a_panic_costs_one_event_and_its_frame_is_kept() {
     assert_eq!(owed(folder.path()), [victim]);
 }
 
+/// I6: what a shard holds after a panic of its own is not to be trusted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_panics_ends_the_process_and_a_start_recovers() {
+    let mut network = network().await;
+    let folder = tempfile::tempdir().unwrap();
+    let victim = network.world.accounts()[0].did.clone();
+    let fault = format!("shard-panic={victim}");
+    let relay = Relay::start(folder.path(), &network, &["--fault", &fault]);
+    let (sent, _) = send(&mut network, &victim, 3);
+    relay.log_line("a shard panicked: stopping");
+    assert!(!relay.ended().success());
+
+    let relay = Relay::start(folder.path(), &network, &[]);
+    let got = messages(&relay.base(), Some(0), sent.len()).await;
+    let got: Vec<Frame> = got.iter().map(|message| Frame::split(message).unwrap().1).collect();
+    assert!(sent.iter().all(|frame| got.contains(frame)), "an event is missing");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_panics_neither_fills_the_disk_nor_the_log() {
     let mut network = network().await;

@@ -64,6 +64,7 @@ impl Containment {
 
     /// All checks but the look-ups.
     pub(crate) fn begin(&mut self, case: &Case<'_>) -> Result<Claim, Reject> {
+        self.provoked.shard(case.did);
         let mut room = mem::take(&mut self.room);
         let check = || {
             self.provoked.check(case.did);

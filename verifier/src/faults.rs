@@ -11,11 +11,14 @@ use protocol::did::Did;
 pub struct Faults {
     /// Checking the next so many events of an account panics.
     pub check_panic: Option<(Did, u32)>,
+    /// The shard of this account panics outside of a check, at the account's next event.
+    pub shard_panic: Option<Did>,
 }
 
 /// The faults with their counters, which exist only where a fault is asked for.
 pub(crate) struct Provoked {
     check_panic: Option<CheckPanic>,
+    shard_panic: Option<Did>,
 }
 
 struct CheckPanic {
@@ -31,7 +34,12 @@ impl Provoked {
             left: Cell::new(times),
             fired: fired("check_panic"),
         });
-        Self { check_panic }
+        Self { check_panic, shard_panic: faults.shard_panic.clone() }
+    }
+
+    /// Outside of any check. That the process ends is the proof.
+    pub(crate) fn shard(&self, did: &Did) {
+        assert!(self.shard_panic.as_ref() != Some(did), "provoked on purpose");
     }
 
     /// Inside the check of an event.

@@ -1,6 +1,8 @@
 //! N plain threads, one per shard of the accounts, and the bounded intake in front of each.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,6 +13,7 @@ use protocol::fetch::Fetch;
 use protocol::ids::Micros;
 use protocol::txt::Txt;
 use tokio::sync::oneshot;
+use tracing::error;
 
 use crate::command::{Command, LEARN_MAX, Stopped, Work};
 use crate::containment::hush;
@@ -104,7 +107,7 @@ pub fn start(
         };
         let thread = std::thread::Builder::new()
             .name(format!("verifier-{index}"))
-            .spawn(move || worker.run())
+            .spawn(move || work(worker))
             .expect("the system starts a thread");
         intakes.push(intake);
         threads.push(thread);
@@ -157,7 +160,7 @@ impl Handle {
     /// again), and joins the threads. Blocks. Events submitted after it are abandoned too.
     ///
     /// # Panics
-    /// If a shard has panicked: its accounts' states are not to be trusted.
+    /// Never: a shard that panics ends the process.
     pub fn stop(self) {
         self.intakes.iter().for_each(|intake| intake.stop());
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,6 +201,15 @@ struct Worker {
     held_recheck: Duration,
     queued: Gauge,
     orders: Gauge,
+}
+
+/// I6: a shard that panicked outside of a check holds states that nobody may trust, and its
+/// accounts would wait for ever. The process ends; a start recovers from what was committed.
+fn work(worker: Worker) {
+    if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+        error!("a shard panicked: stopping");
+        process::abort();
+    }
 }
 
 impl Worker {

@@ -116,6 +116,11 @@ impl Relay {
         (status, self.log.iter().collect())
     }
 
+    /// Waits until it has ended by itself, and how.
+    pub fn ended(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.child.id()

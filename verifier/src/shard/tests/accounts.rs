@@ -281,7 +281,7 @@ fn a_panic_costs_one_event() {
     hush();
     let mut poisoned = Repo::new(1, Curve::K256);
     let mut other = Repo::new(2, Curve::K256);
-    let faults = Faults { check_panic: Some((poisoned.did.clone(), 1)) };
+    let faults = Faults { check_panic: Some((poisoned.did.clone(), 1)), ..Faults::default() };
     let mut bench = Bench::with_faults(faults);
     let frame = poisoned.commit(&[]).frame(1);
     bench.send(1, COMMIT, &poisoned.did, frame.clone());
