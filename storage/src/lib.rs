@@ -33,7 +33,7 @@ pub use accounts::AccountWrite;
 pub use gaps::{AccountGap, Gap, HostGap};
 pub use handle::{Handle, open};
 pub use hosts::{Host, HostNote, HostState, Start};
-pub use log::{Chunk, Log, Read};
+pub use log::{Chunk, Follower, Log, Read};
 pub use sequencer::entry::{Entry, Mark, RejectNote};
 pub use store::Memory;
 pub use store::records::{ExportRow, IdentityRow, RejectRow};

@@ -28,8 +28,12 @@ pub(crate) struct Metrics {
     pub(crate) watermark_islands: Gauge,
     /// Reads that came from RocksDB.
     pub(crate) disk_reads: Counter,
-    /// Wire bytes read from RocksDB.
+    /// Bytes of events read from RocksDB.
     pub(crate) disk_read_bytes: Counter,
+    /// Reads behind the tail that found what another reader had loaded.
+    pub(crate) replay_hits: Counter,
+    /// Bytes of what was loaded for such reads.
+    pub(crate) replay_cache_bytes: Gauge,
     /// Events that went into the log.
     commits: Counter,
     syncs: Counter,
@@ -55,6 +59,8 @@ impl Metrics {
             watermark_islands: gauge!("mainstem_storage_watermark_islands"),
             disk_reads: counter!("mainstem_storage_disk_reads_total"),
             disk_read_bytes: counter!("mainstem_storage_disk_read_bytes_total"),
+            replay_hits: counter!("mainstem_storage_replay_hits_total"),
+            replay_cache_bytes: gauge!("mainstem_storage_replay_cache_bytes"),
             commits: events("commit"),
             syncs: events("sync"),
             identities: events("identity"),
@@ -96,6 +102,10 @@ const GAUGES: &[(&str, &str)] = &[
     ("mainstem_storage_head_seq", "The newest seq, a time in microseconds."),
     ("mainstem_storage_floor_seq", "The seq after which the log is whole."),
     ("mainstem_storage_tail_bytes", "Bytes of the newest events in memory."),
+    (
+        "mainstem_storage_replay_cache_bytes",
+        "Bytes of older events in memory, loaded for consumers that replay.",
+    ),
     ("mainstem_storage_hidden_accounts", "Accounts whose commits and syncs the log leaves out."),
     (
         "mainstem_storage_watermark_islands",
@@ -107,6 +117,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("mainstem_storage_events_total", "Events that went into the log, by kind."),
     ("mainstem_storage_disk_reads_total", "Reads of the log that memory did not answer."),
     ("mainstem_storage_disk_read_bytes_total", "Bytes of events read from disk."),
+    (
+        "mainstem_storage_replay_hits_total",
+        "Reads of older events that were in memory for another consumer.",
+    ),
     ("mainstem_storage_files_dropped_total", "Files of events that retention dropped."),
 ];
 

@@ -219,7 +219,13 @@ async fn i7_a_chunk_is_bounded_by_bytes_or_one_batch() {
 }
 
 /// Writes an account's state, with an `#account` frame as its own event.
-async fn decide(handle: &Handle, host: HostId, of: &Did, local: Local, upstream: Upstream) {
+pub(super) async fn decide(
+    handle: &Handle,
+    host: HostId,
+    of: &Did,
+    local: Local,
+    upstream: Upstream,
+) {
     let was = handle.account(of).unwrap().and_then(|account| crate::accounts::live_on(&account));
     let account = Account { local, upstream, ..account(host, 1) };
     handle.submit(vec![Entry {

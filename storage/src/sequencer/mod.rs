@@ -111,7 +111,7 @@ impl Sequencer {
     fn due_in(&self) -> Option<Duration> {
         let since = self.pending.since?;
         let due = if self.pending.urgent {
-            self.committed.plus(self.commit_interval)
+            self.committed.plus(self.commit_interval.max(self.log.pace()))
         } else {
             since.plus(LAZY_INTERVAL)
         };

@@ -47,6 +47,18 @@ pub(crate) struct Indexed {
     pub(crate) did_hash: u64,
 }
 
+impl Indexed {
+    /// The same event where its wire bytes lie `by` further on.
+    pub(crate) fn moved(self, by: usize) -> Self {
+        Self { start: self.start + by, ..self }
+    }
+
+    /// Where its wire bytes begin.
+    pub(crate) fn start(self) -> usize {
+        self.start
+    }
+}
+
 impl Batch {
     /// Writes the batch that follows one which ended at `previous`: the only place where a frame
     /// becomes wire bytes (I8). `None` without events, or if they are too long for the index,
