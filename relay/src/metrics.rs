@@ -26,7 +26,10 @@ pub struct Fanout(Arc<FanoutHandles>);
 
 struct FanoutHandles {
     consumers: Gauge,
+    replaying: Gauge,
+    replays: Counter,
     lag_max: Gauge,
+    writes: Counter,
     frames: Counter,
     bytes: Counter,
     closed: Vec<(End, Counter)>,
@@ -40,6 +43,15 @@ impl Fanout {
             "mainstem_relay_consumer_lag_max_seconds",
             "How far the slowest consumer is behind the newest event."
         );
+        describe_gauge!(
+            "mainstem_relay_consumers_replaying",
+            "Consumers that are served from disk."
+        );
+        describe_counter!(
+            "mainstem_relay_replays_total",
+            "Times that a consumer was further behind than memory reaches."
+        );
+        describe_counter!("mainstem_relay_writes_total", "Writes of events to consumers.");
         describe_counter!("mainstem_relay_frames_sent_total", "Frames sent, all consumers.");
         describe_counter!("mainstem_relay_sent_bytes_total", "Bytes sent, all consumers.");
         describe_counter!(
@@ -51,7 +63,10 @@ impl Fanout {
         };
         Self(Arc::new(FanoutHandles {
             consumers: gauge!("mainstem_relay_consumers"),
+            replaying: gauge!("mainstem_relay_consumers_replaying"),
+            replays: counter!("mainstem_relay_replays_total"),
             lag_max: gauge!("mainstem_relay_consumer_lag_max_seconds"),
+            writes: counter!("mainstem_relay_writes_total"),
             frames: counter!("mainstem_relay_frames_sent_total"),
             bytes: counter!("mainstem_relay_sent_bytes_total"),
             closed: End::ALL.into_iter().map(closed).collect(),
@@ -63,13 +78,24 @@ impl Fanout {
         self.0.consumers.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     }
 
+    /// One of them needs the disk.
+    pub fn replay_begun(&self) {
+        self.0.replays.increment(1);
+    }
+
+    /// How many of them are served from disk.
+    pub fn replaying(&self, count: usize) {
+        self.0.replaying.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    }
+
     /// How far the slowest is behind.
     pub fn lag_max(&self, lag: Duration) {
         self.0.lag_max.set(lag.as_secs_f64());
     }
 
-    /// What was written to a consumer.
+    /// What one write brought to a consumer.
     pub fn sent(&self, frames: u64, bytes: usize) {
+        self.0.writes.increment(1);
         self.0.frames.increment(frames);
         self.0.bytes.increment(bytes as u64);
     }

@@ -1,6 +1,8 @@
-//! What the process uses: CPU time and memory, from `/proc`.
+//! What the process uses, from `/proc`: CPU time and memory; and how many files it may open.
 
 use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Figures of the whole process since its start.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,17 @@ pub fn usage(pid: Option<u32>) -> Option<Usage> {
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     let cpu = Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND));
     Some(Usage { cpu, resident_bytes: kib << 10 })
+}
+
+/// Lets the process open as many files as it may ask for: each host and each consumer is one, and
+/// the usual limit of 1,024 is for programs that use `select`. The limit then; `None`: there is
+/// none.
+pub fn raise_open_files() -> Option<u64> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => getrlimit(Resource::Nofile).current,
+    }
 }
 
 /// Linux's USER_HZ, on every architecture that Rust runs on.

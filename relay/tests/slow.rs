@@ -2,43 +2,51 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use protocol::did::Did;
 use protocol::frame::{self, Outgoing, Peek};
-use protocol::ids::Micros;
+use protocol::ids::{Micros, Seq};
 use protocol::tid::Tid;
 use protocol::ws::{Header, Opcode};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use relay::fanout::{Cursor, Fanout, Options};
 use relay::metrics;
 use storage::{Entry, Memory, Read};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A log of `count` events of some 10 kB, and its fan-out.
 async fn log(count: u64, options: Options) -> (storage::Handle, Fanout, watch::Sender<bool>) {
+    let storage = open(64 << 20, Duration::from_secs(3600));
+    append(&storage, count).await;
+    let (stop, stopped) = watch::channel(false);
+    let fanout = Fanout::start(storage.log(), options, metrics::Fanout::register(), stopped);
+    (storage, fanout.unwrap(), stop)
+}
+
+fn open(tail_bytes: usize, retention: Duration) -> storage::Handle {
     let start = std::time::Instant::now();
-    let storage = storage::open(storage::Options {
+    storage::open(storage::Options {
         dir: "/slow".into(),
         in_memory: Some(Memory::empty().unwrap()),
         durability: storage::Durability::Os,
         commit_interval: Duration::from_millis(1),
-        retention: Duration::from_secs(3600),
+        retention,
         retention_bytes: None,
-        tail_bytes: 64 << 20,
+        tail_bytes,
         clock: Arc::new(move || Micros(1_700_000_000_000_000).plus(start.elapsed())),
         accept_clock: false,
         shards: 1,
     })
-    .unwrap();
-    append(&storage, count).await;
-    let (stop, stopped) = watch::channel(false);
-    let fanout = Fanout::new(storage.log(), options, metrics::Fanout::register(), stopped);
-    (storage, fanout, stop)
+    .unwrap()
 }
 
 async fn append(storage: &storage::Handle, count: u64) {
@@ -67,7 +75,10 @@ async fn append(storage: &storage::Handle, count: u64) {
 
 /// A consumer's side, with small buffers, and the task that serves it.
 async fn connect(fanout: &Fanout, cursor: Cursor) -> (TcpStream, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpSocket::new_v4().unwrap();
+    listener.set_send_buffer_size(64 << 10).unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener.listen(1).unwrap();
     let client = TcpSocket::new_v4().unwrap();
     client.set_recv_buffer_size(64 << 10).unwrap();
     let (client, accepted) =
@@ -119,11 +130,7 @@ async fn read(client: &mut TcpStream, count: usize) -> (Vec<u64>, Option<String>
 /// I10: one that reads nothing is ended, and the one beside it is served all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn i10_a_consumer_that_stalls_is_ended_and_the_others_are_not_held_up() {
-    let options = Options {
-        stall_max: Duration::from_millis(600),
-        release_after: Duration::from_millis(100),
-        ..Options::default()
-    };
+    let options = Options { stall_max: Duration::from_millis(600), ..Options::default() };
     let (storage, fanout, _stop) = log(3_000, options).await;
     let (stalled, serving) = connect(&fanout, Cursor::At(0)).await;
     let (mut quick, _serving) = connect(&fanout, Cursor::At(0)).await;
@@ -139,11 +146,33 @@ async fn i10_a_consumer_that_stalls_is_ended_and_the_others_are_not_held_up() {
     storage.stop().unwrap();
 }
 
+/// One that falls out of the window is told, never skipped ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_falls_out_of_the_window_is_told_so() {
+    let storage = open(100_000, Duration::from_secs(1));
+    let (_stop, stopped) = watch::channel(false);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let metrics = ::metrics::with_local_recorder(&recorder, metrics::Fanout::register);
+    let fanout = Fanout::start(storage.log(), Options::default(), metrics, stopped).unwrap();
+    let (mut client, _serving) = connect(&fanout, Cursor::At(0)).await;
+    append(&storage, 300).await;
+    let before = read_exactly(&mut client, 1).await.0;
+    // What is written does not wait for it, and is forgotten after a second.
+    until("the window has moved on", || storage.log().floor() > storage.log().begin()).await;
+    let (seqs, last) = read(&mut client, usize::MAX).await;
+    assert!(seqs.len() < 299 && before[0] < seqs[0] && seqs.is_sorted_by(|a, b| a < b));
+    assert_eq!(last.as_deref(), Some("ConsumerTooSlow 1008"));
+    drop(client);
+    let counted = "mainstem_relay_consumers_closed_total{reason=\"too_slow\"} 1";
+    until("it is counted", || rendered.render().contains(counted)).await;
+    storage.stop().unwrap();
+}
+
 /// I8, I10: one that pauses within the deadline misses nothing, though its batch was let go.
 #[tokio::test(flavor = "multi_thread")]
 async fn i8_i10_a_consumer_that_pauses_gets_every_frame_whole_and_once() {
-    let options = Options { release_after: Duration::from_millis(50), ..Options::default() };
-    let (storage, fanout, _stop) = log(3_000, options).await;
+    let (storage, fanout, _stop) = log(3_000, Options::default()).await;
     let (mut client, _serving) = connect(&fanout, Cursor::At(0)).await;
     let mut all = Vec::new();
     for count in [1, 500, 499, 2_000] {
@@ -204,4 +233,160 @@ async fn i7_seats_are_bounded_and_given_back() {
     drop(first);
     assert!(fanout.seat(here).is_ok());
     storage.stop().unwrap();
+}
+
+#[tokio::test]
+async fn i7_a_network_of_ipv6_counts_as_one_address() {
+    let options = Options { consumers_per_address_max: 2, ..Options::default() };
+    let (storage, fanout, _stop) = log(0, options).await;
+    let mut seats = Vec::new();
+    let mut check = |address: &str, is_free: bool| {
+        let seat = fanout.seat(address.parse().unwrap());
+        assert_eq!(seat.is_ok(), is_free, "{address}");
+        seats.extend(seat);
+    };
+    check("2001:db8:0:1::1", true);
+    check("2001:db8:0:1:ffff:ffff:ffff:ffff", true);
+    check("2001:db8:0:1::2", false);
+    check("2001:db8:0:2::1", true);
+    check("198.51.100.7", true);
+    check("::ffff:198.51.100.7", true);
+    check("198.51.100.7", false);
+    check("198.51.100.8", true);
+    storage.stop().unwrap();
+}
+
+/// I8: live delivery is one write of the shared bytes for each consumer and batch, and nothing is
+/// copied for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_a_batch_is_one_write_to_each_consumer() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let metrics = ::metrics::with_local_recorder(&recorder, metrics::Fanout::register);
+    let (storage, _, _stop) = log(0, Options::default()).await;
+    let (_stop, stopped) = watch::channel(false);
+    let fanout = Fanout::start(storage.log(), Options::default(), metrics, stopped).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(connect(&fanout, Cursor::At(0)).await.0);
+    }
+    const BATCHES: usize = 20;
+    for _ in 0..BATCHES {
+        append(&storage, 1).await;
+        for client in &mut clients {
+            assert_eq!(read_exactly(client, 1).await.0.len(), 1);
+        }
+    }
+    let writes = format!("mainstem_relay_writes_total {}", 10 * BATCHES);
+    let frames = format!("mainstem_relay_frames_sent_total {}", 10 * BATCHES);
+    let text = rendered.render();
+    assert!(text.contains(&writes) && text.contains(&frames), "{text}");
+    storage.stop().unwrap();
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// I3, I8, I10: consumers that stop and go cross the seam from disk to memory and back again and
+/// again; each has every event after its cursor, byte for byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_i8_i10_consumers_that_stop_and_go_get_every_event() {
+    let seed = u64::from(std::process::id());
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let metrics = ::metrics::with_local_recorder(&recorder, metrics::Fanout::register);
+    let storage = open(100_000, Duration::from_secs(3600));
+    let (_stop, stopped) = watch::channel(false);
+    let fanout = Fanout::start(storage.log(), Options::default(), metrics, stopped).unwrap();
+    const EVENTS: u64 = 6_000;
+    append(&storage, 100).await;
+    let (over, end) = watch::channel(None);
+    let consumers: Vec<_> = (0..6)
+        .map(|number| {
+            let (fanout, log, end) = (fanout.clone(), storage.log(), end.clone());
+            tokio::spawn(stop_and_go(fanout, log, end, ChaCha8Rng::seed_from_u64(seed + number)))
+        })
+        .collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed + 99);
+    let mut sent = 100;
+    while sent < EVENTS {
+        let burst = rng.random_range(1..60).min(EVENTS - sent);
+        append(&storage, burst).await;
+        sent += burst;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..8))).await;
+    }
+    let head = storage.log().head();
+    over.send_replace(Some(head));
+    let mut streams = 0;
+    for consumer in consumers {
+        streams += tokio::time::timeout(Duration::from_secs(60), consumer)
+            .await
+            .unwrap_or_else(|_| panic!("seed {seed}: a consumer did not reach {head}"))
+            .unwrap();
+    }
+    let text = rendered.render();
+    let crossings = text
+        .lines()
+        .find_map(|line| line.strip_prefix("mainstem_relay_replays_total "))
+        .map_or(0, |count| count.parse::<u64>().unwrap());
+    assert!(streams > 20 && crossings > 100, "seed {seed}: {streams} streams, {crossings} times");
+    storage.stop().unwrap();
+}
+
+/// Reads from a random cursor, with pauses, until it is at the end of everything; begins anew
+/// elsewhere at random. How many streams it read, each of which was right.
+async fn stop_and_go(
+    fanout: Fanout,
+    log: storage::Log,
+    end: watch::Receiver<Option<Seq>>,
+    mut rng: ChaCha8Rng,
+) -> usize {
+    let mut streams = 0;
+    loop {
+        let begin = log.begin().get();
+        let cursor = rng.random_range(begin..=log.head().get());
+        let (mut client, _serving) = connect(&fanout, Cursor::At(cursor)).await;
+        let mut after = Seq::new(cursor).unwrap();
+        let mut expected: VecDeque<Vec<u8>> = VecDeque::new();
+        streams += 1;
+        for _ in 0..rng.random_range(5..400) {
+            if expected.is_empty() {
+                match log.read(after, 64 << 10).await.unwrap() {
+                    Read::Chunk(chunk) => {
+                        after = chunk.last;
+                        expected.extend(messages(&chunk.bytes));
+                    }
+                    Read::CaughtUp if *end.borrow() == Some(after) => return streams,
+                    Read::CaughtUp => {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        continue;
+                    }
+                    Read::BelowFloor(_) => panic!("nothing is dropped"),
+                }
+            }
+            let Some(message) = expected.pop_front() else { continue };
+            let mut got = vec![0; message.len()];
+            client.read_exact(&mut got).await.unwrap();
+            assert!(got == message, "after {cursor}: another event");
+            if rng.random_range(0..30) == 0 {
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..40))).await;
+            }
+        }
+    }
+}
+
+/// The messages that stand one behind the other.
+fn messages(mut wire: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    while let Some((header, start)) = Header::parse(wire).unwrap() {
+        let (message, rest) = wire.split_at(start + usize::try_from(header.len).unwrap());
+        messages.push(message.to_vec());
+        wire = rest;
+    }
+    messages
 }

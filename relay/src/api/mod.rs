@@ -1,5 +1,6 @@
 //! The public API: XRPC methods of `com.atproto.sync` and the health check.
 
+mod client;
 mod error;
 mod get_latest_commit;
 mod get_repo_status;
@@ -20,6 +21,7 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 use protocol::ids::Micros;
 
+pub use self::client::Network;
 pub use self::error::XrpcError;
 use crate::fanout::Fanout;
 use crate::pipeline::Hosts;
@@ -33,6 +35,8 @@ pub struct Api {
     pub fanout: Fanout,
     /// The hosts: requestCrawl adds some.
     pub hosts: Arc<Hosts>,
+    /// Who may say whom it speaks for.
+    pub proxies: Arc<[Network]>,
     /// The time.
     pub clock: Arc<dyn Fn() -> Micros + Send + Sync>,
 }

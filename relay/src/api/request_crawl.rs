@@ -1,20 +1,19 @@
 //! `com.atproto.sync.requestCrawl`: a host asks to be subscribed to.
 
-use std::net::SocketAddr;
-
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::{Api, XrpcError};
 use crate::pipeline::CrawlError;
 
 /// Answers `{}` once the host is subscribed to.
 pub(super) async fn request_crawl(
     State(api): State<Api>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Client(address): Client,
     body: Bytes,
 ) -> Result<Json<Value>, XrpcError> {
     if body.len() > BODY_BYTES_MAX {
@@ -25,7 +24,7 @@ pub(super) async fn request_crawl(
     let Some(hostname) = body.get("hostname").and_then(Value::as_str) else {
         return Err(XrpcError::invalid("hostname is missing"));
     };
-    match api.hosts.request_crawl(hostname, peer.ip()).await {
+    match api.hosts.request_crawl(hostname, address).await {
         Ok(()) => Ok(Json(json!({}))),
         Err(error) => Err(refusal(&error)),
     }

@@ -1,9 +1,7 @@
 //! `com.atproto.sync.subscribeRepos`: the firehose (protocol.md section 8).
 
-use std::net::SocketAddr;
-
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{
     CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
@@ -15,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::client::Client;
 use super::params::Params;
 use super::{Api, XrpcError};
 use crate::fanout::{Cursor, Full, Seat};
@@ -22,7 +21,7 @@ use crate::fanout::{Cursor, Full, Seat};
 /// Answers the handshake; the connection is then the fan-out's.
 pub(super) async fn subscribe(
     State(api): State<Api>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Client(address): Client,
     params: Params,
     mut request: Request,
 ) -> Result<Response, Refusal> {
@@ -31,7 +30,7 @@ pub(super) async fn subscribe(
     }
     let accept = accept_key(request.headers())?;
     let cursor = Cursor::parse(params.text("cursor")).ok_or(Refusal::Cursor)?;
-    let seat = api.fanout.seat(peer.ip()).map_err(Refusal::NoSeat)?;
+    let seat = api.fanout.seat(address).map_err(Refusal::NoSeat)?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or(Refusal::NotWebSocket)?;
     tokio::spawn(upgraded(api, upgrade, seat, cursor));
     let mut response = Response::new(Body::empty());

@@ -3,13 +3,17 @@
 use anyhow::bail;
 
 use crate::config::Serve;
-use crate::metrics;
 use crate::pipeline::Relay;
 use crate::shutdown::Signals;
+use crate::{metrics, process};
 
 /// Runs it.
 pub async fn run(config: &Serve) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
+    let files = process::raise_open_files();
+    if files.is_some_and(|files| files < OPEN_FILES_MIN + config.consumers_max as u64) {
+        tracing::warn!(files, "too few open files are allowed for all consumers: see LimitNOFILE");
+    }
     let recorder = metrics::install()?;
     let relay = Relay::start(config, recorder).await?;
     tracing::info!(
@@ -22,6 +26,7 @@ pub async fn run(config: &Serve) -> anyhow::Result<()> {
         admin = relay.admin_address.map(|address| format!("http://{address}/admin/hosts")),
         data = %config.data_dir.display(),
         hosts = relay.hosts_at_start,
+        open_files_max = files,
         "ready"
     );
     if !config.faults.is_empty() {
@@ -39,3 +44,6 @@ pub async fn run(config: &Serve) -> anyhow::Result<()> {
     tracing::info!("stopped");
     Ok(())
 }
+
+/// Files of the store, some thousand hosts, and connections that are not consumers.
+const OPEN_FILES_MIN: u64 = 8_192;

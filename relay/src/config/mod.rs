@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use protocol::host::{HostName, HostRules};
 use verifier::Lenience;
 
+use crate::api::Network;
 use crate::fault::Fault;
 use crate::plc_export;
 
@@ -22,9 +23,9 @@ mod values;
 pub use commands::{CheckFrame, Demo, Tail};
 pub use values::ByteSize;
 use values::{
-    parse_commit_interval, parse_contact, parse_dns_server, parse_duration, parse_export_url,
-    parse_http_url, parse_identity_cache_bytes, parse_intake_bytes, parse_retention,
-    parse_tail_bytes,
+    parse_commit_interval, parse_consumers, parse_contact, parse_dns_server, parse_duration,
+    parse_export_url, parse_http_url, parse_identity_cache_bytes, parse_intake_bytes,
+    parse_retention, parse_tail_bytes,
 };
 
 /// Settings of `mainstem serve`, in the order of the data's way.
@@ -240,6 +241,35 @@ pub struct Serve {
         value_parser = parse_tail_bytes
     )]
     pub tail_bytes: ByteSize,
+
+    /// Consumers in all; who comes later is answered 429.
+    #[arg(
+        long,
+        env = "MAINSTEM_CONSUMERS_MAX",
+        value_name = "N",
+        default_value_t = 5_000,
+        value_parser = parse_consumers
+    )]
+    pub consumers_max: usize,
+
+    /// Consumers of one address, or of one /64 of IPv6.
+    #[arg(
+        long,
+        env = "MAINSTEM_CONSUMERS_PER_ADDRESS",
+        value_name = "N",
+        default_value_t = 2_000,
+        value_parser = parse_consumers
+    )]
+    pub consumers_per_address: usize,
+
+    /// Network of reverse proxies that say in X-Forwarded-For whom they speak for.
+    #[arg(
+        long = "trusted-proxy",
+        env = "MAINSTEM_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub trusted_proxies: Vec<Network>,
 
     /// Where people can reach you; sent with every request that the relay makes.
     #[arg(long, env = "MAINSTEM_CONTACT", value_name = "URL", value_parser = parse_contact)]

@@ -27,6 +27,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.identity_cache_bytes, ByteSize(64 << 20));
     assert_eq!(config.tail_bytes, ByteSize(32 << 20));
     assert_eq!((config.plc_rate, config.plc_concurrency), (200, 128));
+    assert_eq!((config.consumers_max, config.consumers_per_address), (5_000, 2_000));
+    assert_eq!(config.trusted_proxies, []);
     assert_eq!(config.durability, Durability::Fsync);
     assert_eq!(config.accounts_per_host_max, 5_000_000);
     assert_eq!(config.handles, Handles::Verify);
@@ -62,6 +64,10 @@ fn bad_values_are_refused_with_which_and_why() {
     check(&["--fault", "check-panic=me"], "--fault", "DID");
     check(&["--fault", "check-panic=did:web:a.example*x"], "--fault", "number of times");
     check(&["--fault", "fire"], "--fault", "unknown fault");
+    check(&["--consumers-max", "0"], "--consumers-max", "not in 1..");
+    check(&["--consumers-per-address", "many"], "--consumers-per-address", "not a number");
+    check(&["--trusted-proxy", "proxy.example.com"], "--trusted-proxy", "not a network");
+    check(&["--trusted-proxy", "10.0.0.0/33"], "--trusted-proxy", "an address has 32");
     check(&["--frobnicate"], "--frobnicate", "unexpected argument");
 }
 
@@ -69,6 +75,8 @@ fn bad_values_are_refused_with_which_and_why() {
 fn lists_are_flags_given_again_or_commas() {
     let config = serve(&["--host", "a.example.com,b.example.com", "--host", "c.example.com"]);
     assert_eq!(config.unwrap().hosts, ["a.example.com", "b.example.com", "c.example.com"]);
+    let config = serve(&["--trusted-proxy", "10.0.0.0/8,::1", "--trusted-proxy", "127.0.0.1"]);
+    assert_eq!(config.unwrap().trusted_proxies.len(), 3);
 }
 
 #[test]

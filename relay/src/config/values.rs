@@ -89,6 +89,14 @@ pub(super) fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
     text.parse().or_else(|_| on_usual_port().map_err(error))
 }
 
+pub(super) fn parse_consumers(text: &str) -> Result<usize, String> {
+    let count = text.parse().map_err(|_| "not a number".to_owned())?;
+    if !(1..=CONSUMERS_MAX).contains(&count) {
+        return Err(format!("not in 1..={CONSUMERS_MAX}"));
+    }
+    Ok(count)
+}
+
 pub(super) fn parse_contact(text: &str) -> Result<String, String> {
     let printable = text.chars().all(|c| c.is_ascii_graphic() && c != '(' && c != ')');
     if text.is_empty() || !printable {
@@ -102,4 +110,6 @@ const INTAKE_BYTES_MIN: u64 = 24 << 20;
 const IDENTITY_CACHE_BYTES_MIN: u64 = 1 << 20;
 const TAIL_BYTES_MIN: u64 = 2 << 20;
 const RETENTION_MIN: Duration = Duration::from_secs(60);
+/// Each is a file descriptor, of which a process has a million at most unless somebody sees to it.
+const CONSUMERS_MAX: usize = 500_000;
 const COMMIT_INTERVAL_MAX: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! One consumer: read from the log, write to the socket, until one of them ends.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,13 +8,12 @@ use protocol::frame::{self, Peek};
 use protocol::ids::{Micros, Seq};
 use protocol::ws::{Header, Opcode};
 use storage::{Chunk, Read};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, timeout};
 
-use super::control::{self, Note};
+use super::control::Note;
+use super::link::{Broken, Link};
 use super::{Cursor, Fanout, Options, Seat, Start};
 
 /// Why a consumer's connection ended.
@@ -60,223 +60,215 @@ impl End {
 
 /// Serves one consumer.
 pub(super) async fn run(
-    fanout: &Fanout,
-    seat: &Seat,
+    fanout: Fanout,
+    seat: Seat,
     socket: TcpStream,
     read_ahead: Bytes,
     cursor: Cursor,
     now: Micros,
 ) -> End {
-    let (read_half, write_half) = socket.into_split();
-    let (notes_tx, notes_rx) = mpsc::channel(NOTES_MAX);
-    let reading = tokio::spawn(control::read(read_half, read_ahead, notes_tx));
-    let head = fanout.0.log.subscribe();
     let start = cursor.start(fanout.window(now));
-    let mut consumer = Consumer {
-        fanout,
-        seat,
-        socket: write_half,
-        notes: notes_rx,
-        head,
-        stop: fanout.0.stop.clone(),
-        after: Seq::ZERO,
-    };
-    let end = consumer.run(start).await.unwrap_or_else(|end| end);
-    consumer.farewell(end).await;
-    reading.abort();
-    end
+    let mut link = Link::new(socket, &read_ahead, fanout.0.options.stall_max);
+    let mut consumer = Consumer { fanout, seat, after: Seq::ZERO, has_begun: false };
+    if let Err(end) = consumer.begin(&mut link, start).await {
+        farewell(&mut link, end).await;
+        return end;
+    }
+    loop {
+        let end = match consumer.follow(&mut link).await {
+            Ok(()) => {
+                (consumer, link) = match consumer.replay_apart(link).await {
+                    Ok(both) => both,
+                    Err(end) => return end,
+                };
+                continue;
+            }
+            Err(end) => end,
+        };
+        farewell(&mut link, end).await;
+        return end;
+    }
 }
 
-struct Consumer<'a> {
-    fanout: &'a Fanout,
-    seat: &'a Seat,
-    socket: OwnedWriteHalf,
-    notes: mpsc::Receiver<Note>,
-    head: watch::Receiver<Seq>,
-    stop: watch::Receiver<bool>,
+/// What a consumer is, beside its connection.
+struct Consumer {
+    fanout: Fanout,
+    seat: Seat,
     /// Invariant: everything up to here was written whole, and nothing after it.
     after: Seq,
+    /// It was sent an event.
+    has_begun: bool,
 }
 
-/// How far a write came before it got stuck.
-enum Written {
-    All,
-    Stuck(usize),
-}
-
-impl Consumer<'_> {
-    async fn run(&mut self, start: Start) -> Result<End, End> {
+impl Consumer {
+    /// Finds the place in the log, and says what there is to say about it.
+    async fn begin(&mut self, link: &mut Link, start: Start) -> Result<(), End> {
         self.after = match start {
             Start::After(seq) => seq,
             Start::Outdated(oldest) => {
                 let message = "the cursor is older than the replay window: events are missing";
-                self.send(Opcode::Binary, &frame::info("OutdatedCursor", message)).await?;
+                self.say(link, Opcode::Binary, &frame::info("OutdatedCursor", message)).await?;
                 oldest
             }
             Start::Future => {
                 let message = "the cursor is in the future";
-                self.send(Opcode::Binary, &frame::error("FutureCursor", message)).await?;
-                return Ok(End::FutureCursor);
+                self.say(link, Opcode::Binary, &frame::error("FutureCursor", message)).await?;
+                return Err(End::FutureCursor);
             }
         };
-        let mut begun = false;
+        Ok(())
+    }
+
+    /// Writes what memory has, as it comes. Returns when only the disk has what is next.
+    async fn follow(&mut self, link: &mut Link) -> Result<(), End> {
+        let fanout = self.fanout.clone();
+        let _follower = fanout.0.log.follow();
+        let mut rounds = fanout.0.rounds.subscribe();
+        let mut silence = std::pin::pin!(tokio::time::sleep(self.options().ping_every / 2));
         loop {
-            self.seat.sent(self.after);
             // Marked as seen before the log is read: an event published in between is either
             // read now, or wakes the wait below.
-            self.head.mark_unchanged();
-            match self.fanout.0.log.read(self.after, CHUNK_BYTES_MAX).await {
-                Ok(Read::Chunk(chunk)) => {
-                    self.send_chunk(chunk).await?;
-                    begun = true;
+            rounds.mark_unchanged();
+            match fanout.0.log.read_newest(self.after, CHUNK_BYTES_MAX) {
+                Some(Read::CaughtUp) => {
+                    self.stop_if_asked()?;
+                    self.wait(link, &mut rounds, silence.as_mut()).await?;
                 }
-                Ok(Read::CaughtUp) => self.wait().await?,
-                // Retention moved on while the consumer came in.
-                Ok(Read::BelowFloor(floor)) if !begun => self.after = floor,
-                Ok(Read::BelowFloor(_)) => {
-                    let stall_max = self.options().stall_max;
-                    return Err(self.refuse_slowness(stall_max).await);
-                }
-                Err(error) => {
-                    tracing::error!(%error, after = %self.after, "cannot read the log");
-                    return Ok(End::LogFailed);
-                }
-            }
-            while let Ok(note) = self.notes.try_recv() {
-                self.answer(note).await?;
-            }
-            if *self.stop.borrow() {
-                return Ok(End::Stopped);
+                Some(read) => self.take(link, read).await?,
+                None => return Ok(()),
             }
         }
     }
 
-    /// Up to date: waits for the next batch, a note, or the time for a ping.
-    async fn wait(&mut self) -> Result<(), End> {
-        let ping_every = self.options().ping_every;
+    /// Up to date: waits for the next batch, the peer's word, or the time for a ping.
+    async fn wait(
+        &self,
+        link: &mut Link,
+        rounds: &mut watch::Receiver<()>,
+        mut silence: Pin<&mut Sleep>,
+    ) -> Result<(), End> {
         tokio::select! {
-            changed = self.head.changed() => changed.map_err(|_| End::Stopped),
-            stopped = self.stop.changed() => stopped.map_err(|_| End::Stopped),
-            note = self.notes.recv() => self.answer(note.unwrap_or(Note::Gone)).await,
-            () = tokio::time::sleep(ping_every) => self.send(Opcode::Ping, b"").await,
-        }
-    }
-
-    async fn answer(&mut self, note: Note) -> Result<(), End> {
-        match note {
-            Note::Pong(payload) => self.send(Opcode::Pong, &payload).await,
-            Note::Close(code) => {
-                self.send(Opcode::Close, &code.to_be_bytes()).await?;
-                Err(End::Gone)
-            }
-            Note::Gone => Err(End::Gone),
-        }
-    }
-
-    /// Writes a chunk of the log. When the write is stuck, the rest of the current frame is
-    /// copied and the chunk let go: a consumer that does not drain holds one frame, never a
-    /// batch.
-    async fn send_chunk(&mut self, chunk: Chunk) -> Result<(), End> {
-        let metrics = &self.fanout.0.metrics;
-        let release_after = self.options().release_after;
-        let stuck = match self.write(&chunk.bytes, release_after).await? {
-            Written::All => {
-                metrics.sent(u64::from(chunk.frames), chunk.bytes.len());
-                self.after = chunk.last;
-                return Ok(());
-            }
-            Written::Stuck(written) => Stuck::at(&chunk.bytes, written),
-        };
-        drop(chunk);
-        metrics.sent(stuck.frames, stuck.bytes);
-        self.after = stuck.after.unwrap_or(self.after);
-        self.seat.sent(self.after);
-        let patience = self.options().stall_max.saturating_sub(release_after);
-        if stuck.rest.is_empty() {
-            let writable = timeout(patience, self.socket.writable()).await;
-            return match writable {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(End::Gone),
-                // It has had its time: what the socket does not take at once is not said.
-                Err(_) => Err(self.refuse_slowness(FAREWELL_MAX).await),
-            };
-        }
-        match self.write(&stuck.rest, patience).await? {
-            Written::All => {
-                self.after = stuck.current.unwrap_or(self.after);
-                metrics.sent(1, stuck.rest.len());
+            changed = rounds.changed() => changed.map_err(|_| End::Stopped),
+            () = link.readable() => self.answer(link).await,
+            () = silence.as_mut() => {
+                let half = self.options().ping_every / 2;
+                silence.reset(Instant::now() + half);
+                if link.was_silent() {
+                    self.say(link, Opcode::Ping, b"").await?;
+                }
                 Ok(())
             }
-            // In the middle of a frame nothing can be said any more.
-            Written::Stuck(_) => Err(self.reset()),
         }
+    }
+
+    /// Reads what the disk has, on the threads for that, until nothing is left to be read.
+    async fn replay_apart(mut self, link: Link) -> Result<(Self, Link), End> {
+        let gone = |_| End::Gone;
+        let link = link.detach().map_err(gone)?;
+        let threads = self.fanout.0.replays.threads().clone();
+        let replay = async move {
+            let mut link = link.attach().map_err(gone)?;
+            if let Err(end) = self.replay(&mut link).await {
+                farewell(&mut link, end).await;
+                return Err(end);
+            }
+            Ok((self, link.detach().map_err(gone)?))
+        };
+        let (consumer, link) = threads.spawn(replay).await.expect("a replay does not panic")?;
+        Ok((consumer, link.attach().map_err(gone)?))
+    }
+
+    async fn replay(&mut self, link: &mut Link) -> Result<(), End> {
+        let fanout = self.fanout.clone();
+        let _replaying = fanout.0.replays.enter(&fanout.0.metrics);
+        loop {
+            match fanout.0.log.read(self.after, CHUNK_BYTES_MAX).await {
+                Ok(Read::CaughtUp) => return Ok(()),
+                Ok(read) => self.take(link, read).await?,
+                Err(error) => {
+                    tracing::error!(%error, after = %self.after, "cannot read the log");
+                    return Err(End::LogFailed);
+                }
+            }
+            self.answer(link).await?;
+        }
+    }
+
+    /// Sends what was read.
+    async fn take(&mut self, link: &mut Link, read: Read) -> Result<(), End> {
+        match read {
+            Read::Chunk(chunk) => {
+                let is_large = chunk.bytes.len() >= TURN_BYTES;
+                self.has_begun = true;
+                self.send_chunk(link, chunk).await?;
+                self.seat.sent(self.after);
+                if is_large {
+                    tokio::task::yield_now().await;
+                }
+                self.stop_if_asked()
+            }
+            Read::CaughtUp => Ok(()),
+            // Retention moved on while the consumer came in.
+            Read::BelowFloor(floor) if !self.has_begun => {
+                self.after = floor;
+                Ok(())
+            }
+            Read::BelowFloor(_) => Err(refuse_slowness(link, self.options().stall_max).await),
+        }
+    }
+
+    /// Writes a chunk of the log. What the socket does not take at once is let go, but for the
+    /// rest of the frame that was begun: a consumer that does not drain holds one frame, never a
+    /// batch (I10).
+    async fn send_chunk(&mut self, link: &mut Link, chunk: Chunk) -> Result<(), End> {
+        let written = link.write_now(&chunk.bytes).map_err(|broken| ended(link, broken))?;
+        let metrics = &self.fanout.0.metrics;
+        if written == chunk.bytes.len() {
+            metrics.sent(u64::from(chunk.frames), written);
+            self.after = chunk.last;
+            return Ok(());
+        }
+        let cut = Cut::at(&chunk.bytes, written);
+        drop(chunk);
+        metrics.sent(cut.frames, cut.bytes);
+        self.after = cut.after.unwrap_or(self.after);
+        self.seat.sent(self.after);
+        if cut.rest.is_empty() {
+            return match link.writable().await {
+                Ok(()) => Ok(()),
+                Err(Broken::Gone) => Err(End::Gone),
+                // It has had its time: what the socket does not take at once is not said.
+                Err(Broken::Stalled) => Err(refuse_slowness(link, FAREWELL_MAX).await),
+            };
+        }
+        link.write(&cut.rest).await.map_err(|broken| ended(link, broken))?;
+        metrics.sent(1, cut.rest.len());
+        self.after = cut.current.unwrap_or(self.after);
+        Ok(())
+    }
+
+    /// Answers what the peer has said.
+    async fn answer(&self, link: &mut Link) -> Result<(), End> {
+        for note in link.receive() {
+            match note {
+                Note::Pong(payload) => self.say(link, Opcode::Pong, &payload).await?,
+                Note::Close(code) => {
+                    self.say(link, Opcode::Close, &code.to_be_bytes()).await?;
+                    return Err(End::Gone);
+                }
+                Note::Gone => return Err(End::Gone),
+            }
+        }
+        Ok(())
     }
 
     /// Writes one small message of our own.
-    async fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), End> {
-        self.send_within(opcode, payload, self.options().stall_max).await
+    async fn say(&self, link: &mut Link, opcode: Opcode, payload: &[u8]) -> Result<(), End> {
+        link.send(opcode, payload).await.map_err(|broken| ended(link, broken))
     }
 
-    async fn send_within(
-        &mut self,
-        opcode: Opcode,
-        payload: &[u8],
-        patience: Duration,
-    ) -> Result<(), End> {
-        let mut message = Vec::with_capacity(payload.len() + 4);
-        Header { fin: true, opcode, mask: None, len: payload.len() as u64 }.write(&mut message);
-        message.extend_from_slice(payload);
-        match self.write(&message, patience).await? {
-            Written::All => Ok(()),
-            Written::Stuck(_) => Err(self.reset()),
-        }
-    }
-
-    /// Writes until done or until no byte was accepted for `patience`.
-    async fn write(&mut self, bytes: &[u8], patience: Duration) -> Result<Written, End> {
-        let mut written = 0;
-        while written < bytes.len() {
-            match timeout(patience, self.socket.write(&bytes[written..])).await {
-                Ok(Ok(count)) if count > 0 => written += count,
-                Ok(_) => return Err(End::Gone),
-                Err(_) => return Ok(Written::Stuck(written)),
-            }
-        }
-        Ok(Written::All)
-    }
-
-    /// At a frame boundary: says why, as far as the socket still takes it, and ends.
-    async fn refuse_slowness(&mut self, patience: Duration) -> End {
-        let message = "the consumer does not keep up with the stream";
-        let error = frame::error("ConsumerTooSlow", message);
-        let sent = self.send_within(Opcode::Binary, &error, patience).await;
-        sent.err().unwrap_or(End::TooSlow)
-    }
-
-    /// Ends the connection without a word: the peer must not take half a frame for a whole one.
-    fn reset(&self) -> End {
-        // A failure to set it leaves an ordinary close, which the peer sees as an error as well.
-        drop(self.socket.as_ref().set_zero_linger());
-        End::Stalled
-    }
-
-    /// The close frame, where one is due: never 1000, on which clients stop for good.
-    async fn farewell(&mut self, end: End) {
-        let (code, reason) = match end {
-            End::Gone | End::Stalled => return,
-            End::TooSlow => (POLICY_VIOLATION, "ConsumerTooSlow"),
-            End::FutureCursor => (POLICY_VIOLATION, "FutureCursor"),
-            End::Stopped => (GOING_AWAY, ""),
-            End::LogFailed => (INTERNAL_ERROR, ""),
-        };
-        let mut payload = code.to_be_bytes().to_vec();
-        payload.extend_from_slice(reason.as_bytes());
-        let send = self.send(Opcode::Close, &payload);
-        if let Ok(Ok(())) = timeout(FAREWELL_MAX, send).await {
-            drop(self.socket.shutdown().await);
-            // The peer's own close frame, or the end of its patience.
-            drop(timeout(FAREWELL_MAX, self.notes.recv()).await);
-        }
+    fn stop_if_asked(&self) -> Result<(), End> {
+        if *self.fanout.0.stop.borrow() { Err(End::Stopped) } else { Ok(()) }
     }
 
     fn options(&self) -> &Options {
@@ -284,9 +276,48 @@ impl Consumer<'_> {
     }
 }
 
-/// A chunk whose write got stuck.
+/// What a broken write means. One that is stuck may be in the middle of a frame, where nothing
+/// can be said any more.
+fn ended(link: &Link, broken: Broken) -> End {
+    match broken {
+        Broken::Gone => End::Gone,
+        Broken::Stalled => {
+            link.reset_at_end();
+            End::Stalled
+        }
+    }
+}
+
+/// At a frame boundary: says why, as far as the socket still takes it, and ends.
+async fn refuse_slowness(link: &mut Link, patience: Duration) -> End {
+    let message = "the consumer does not keep up with the stream";
+    let error = frame::error("ConsumerTooSlow", message);
+    match timeout(patience, link.send(Opcode::Binary, &error)).await {
+        Ok(Ok(())) => End::TooSlow,
+        Ok(Err(broken)) => ended(link, broken),
+        Err(_) => ended(link, Broken::Stalled),
+    }
+}
+
+/// The close frame, where one is due: never 1000, on which clients stop for good.
+async fn farewell(link: &mut Link, end: End) {
+    let (code, reason) = match end {
+        End::Gone | End::Stalled => return,
+        End::TooSlow => (POLICY_VIOLATION, "ConsumerTooSlow"),
+        End::FutureCursor => (POLICY_VIOLATION, "FutureCursor"),
+        End::Stopped => (GOING_AWAY, ""),
+        End::LogFailed => (INTERNAL_ERROR, ""),
+    };
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend_from_slice(reason.as_bytes());
+    if let Ok(Ok(())) = timeout(FAREWELL_MAX, link.send(Opcode::Close, &payload)).await {
+        link.finish(FAREWELL_MAX).await;
+    }
+}
+
+/// A chunk that the socket took only a part of.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Stuck {
+struct Cut {
     /// Frames written whole, and their bytes.
     frames: u64,
     bytes: usize,
@@ -298,37 +329,37 @@ struct Stuck {
     current: Option<Seq>,
 }
 
-impl Stuck {
+impl Cut {
     /// Finds the frame boundary around `written`. The chunk is our own, so it is well-formed.
     fn at(chunk: &[u8], written: usize) -> Self {
-        let mut stuck = Self::default();
-        while stuck.bytes < written {
-            let (header, header_len) = Header::parse(&chunk[stuck.bytes..])
+        let mut cut = Self::default();
+        while cut.bytes < written {
+            let (header, header_len) = Header::parse(&chunk[cut.bytes..])
                 .expect("the log holds well-formed messages")
                 .expect("the log holds whole messages");
-            let body = stuck.bytes + header_len;
+            let body = cut.bytes + header_len;
             let end = body + usize::try_from(header.len).expect("frames fit in memory");
             let seq = match frame::peek(&chunk[body..end]) {
                 Ok(Peek::Event { seq: Some(seq), .. }) => Seq::new(seq),
                 other => unreachable!("the log holds events only, not {other:?}"),
             };
             if end > written {
-                stuck.rest = chunk[written..end].to_vec();
-                stuck.current = seq;
+                cut.rest = chunk[written..end].to_vec();
+                cut.current = seq;
                 break;
             }
-            stuck.frames += 1;
-            stuck.bytes = end;
-            stuck.after = seq;
+            cut.frames += 1;
+            cut.bytes = end;
+            cut.after = seq;
         }
-        stuck
+        cut
     }
 }
 
 /// Bytes read from the log at once: large enough that a replay is bound by copying.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
-/// Notes of a consumer that wait for its current write.
-const NOTES_MAX: usize = 4;
+/// A chunk of this much is followed by a turn of the others: a thread serves many.
+const TURN_BYTES: usize = 64 << 10;
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// RFC 6455 section 7.4.1.
 const GOING_AWAY: u16 = 1001;

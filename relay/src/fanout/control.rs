@@ -1,10 +1,10 @@
 //! What a consumer sends: control frames are answered, everything else is skipped unread.
 
+use std::io;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use protocol::ws::{self, Header, Opcode};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
 
 /// What the writing side must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,32 +17,46 @@ pub(super) enum Note {
     Gone,
 }
 
-/// Reads until the connection ends. Pings beyond the few that fit the channel are not answered:
-/// a flood of them costs nothing but reading.
-pub(super) async fn read(mut socket: OwnedReadHalf, read_ahead: Bytes, notes: mpsc::Sender<Note>) {
-    let mut buffer = BytesMut::from(&read_ahead[..]);
-    let mut skip = 0_u64;
-    loop {
-        let last = loop {
-            match step(&mut buffer, &mut skip) {
-                Step::Note(note @ Note::Pong(_)) => drop(notes.try_send(note)),
-                Step::Note(note) => break Some(note),
-                Step::More => break None,
+/// What has come and is not a whole frame yet.
+pub(super) struct Incoming {
+    buffer: BytesMut,
+    /// Bytes of a payload that nobody reads, still to come.
+    skip: u64,
+}
+
+impl Incoming {
+    /// Begins with what was read together with the handshake.
+    pub(super) fn new(read_ahead: &Bytes) -> Self {
+        Self { buffer: BytesMut::from(&read_ahead[..]), skip: 0 }
+    }
+
+    /// Takes what the socket has, up to a limit, so that nobody's flood holds up his neighbours.
+    /// Pings beyond the first few of it are not answered: a flood costs nothing but reading.
+    /// Empty most of the time; a note that ends the connection is the last one.
+    pub(super) fn receive(&mut self, socket: &TcpStream) -> Vec<Note> {
+        let mut notes = Vec::new();
+        for _ in 0..READS_MAX {
+            while let Step::Note(note) = step(&mut self.buffer, &mut self.skip) {
+                match note {
+                    Note::Pong(_) if notes.len() >= PONGS_MAX => {}
+                    Note::Pong(_) => notes.push(note),
+                    Note::Close(_) | Note::Gone => {
+                        notes.push(note);
+                        return notes;
+                    }
+                }
             }
-        };
-        if let Some(note) = last {
-            // The writer may have ended first; then nobody needs the note.
-            drop(notes.send(note).await);
-            return;
-        }
-        buffer.reserve(READ_BYTES);
-        match socket.read_buf(&mut buffer).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => {
-                drop(notes.send(Note::Gone).await);
-                return;
+            let mut bytes = [0; READ_BYTES];
+            match socket.try_read(&mut bytes) {
+                Ok(count @ 1..) => self.buffer.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(0) | Err(_) => {
+                    notes.push(Note::Gone);
+                    break;
+                }
             }
         }
+        notes
     }
 }
 
@@ -92,6 +106,10 @@ fn step(buffer: &mut BytesMut, skip: &mut u64) -> Step {
 
 /// A consumer sends pings and a goodbye, no more.
 const READ_BYTES: usize = 512;
+/// Reads at a time.
+const READS_MAX: usize = 32;
+/// Pings that are answered at a time.
+const PONGS_MAX: usize = 4;
 /// RFC 6455 section 7.4.1.
 const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;

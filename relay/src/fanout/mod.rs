@@ -6,9 +6,12 @@
 mod consumer;
 mod control;
 mod cursor;
+mod link;
+mod replays;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +24,9 @@ use tokio::sync::watch;
 
 pub use self::consumer::End;
 pub use self::cursor::{Cursor, Start, Window};
+use self::replays::Replays;
 use crate::metrics::Fanout as Metrics;
+use crate::server::stopped;
 
 /// Limits of the consumers' side.
 #[derive(Clone, Debug)]
@@ -32,10 +37,10 @@ pub struct Options {
     pub consumers_per_address_max: usize,
     /// A consumer that accepts no byte for so long is closed.
     pub stall_max: Duration,
-    /// A write that is stuck for so long lets go of the shared batch.
-    pub release_after: Duration,
     /// Sent when nothing else is.
     pub ping_every: Duration,
+    /// Threads for consumers that are further behind than memory reaches.
+    pub replay_threads: usize,
 }
 
 impl Default for Options {
@@ -45,8 +50,8 @@ impl Default for Options {
             // Most relays stand behind a reverse proxy, whose address all consumers share.
             consumers_per_address_max: 2_000,
             stall_max: Duration::from_secs(60),
-            release_after: Duration::from_secs(1),
             ping_every: Duration::from_secs(30),
+            replay_threads: replay_threads(),
         }
     }
 }
@@ -61,6 +66,9 @@ struct Shared {
     metrics: Metrics,
     /// Becomes true once, when the relay stops.
     stop: watch::Receiver<bool>,
+    /// Wakes those who are up to date, see [`herald`].
+    rounds: watch::Sender<()>,
+    replays: Replays,
     /// Who is connected, for limits and lag. Locked for lines, never over an await.
     seats: Mutex<Seats>,
 }
@@ -69,7 +77,8 @@ struct Shared {
 struct Seats {
     next: u64,
     taken: HashMap<u64, Arc<AtomicU64>>,
-    by_address: HashMap<IpAddr, usize>,
+    /// By [`per_network`].
+    by_network: HashMap<IpAddr, usize>,
 }
 
 /// One consumer's place; free again when dropped.
@@ -91,18 +100,28 @@ pub enum Full {
 }
 
 impl Fanout {
-    /// No consumers yet.
-    pub fn new(log: Log, options: Options, metrics: Metrics, stop: watch::Receiver<bool>) -> Self {
-        Self(Arc::new(Shared { log, options, metrics, stop, seats: Mutex::default() }))
+    /// No consumers yet. Within a runtime, which serves those who are up to date.
+    pub fn start(
+        log: Log,
+        options: Options,
+        metrics: Metrics,
+        stop: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let rounds = watch::Sender::new(());
+        let replays = Replays::start(options.replay_threads)?;
+        tokio::spawn(herald(log.subscribe(), stop.clone(), rounds.clone()));
+        let seats = Mutex::default();
+        Ok(Self(Arc::new(Shared { log, options, metrics, stop, rounds, replays, seats })))
     }
 
     /// Takes a seat for a consumer from this address.
     pub fn seat(&self, address: IpAddr) -> Result<Seat, Full> {
+        let network = per_network(address);
         let mut seats = self.seats();
         if seats.taken.len() >= self.0.options.consumers_max {
             return Err(Full::Relay);
         }
-        let count = seats.by_address.entry(address).or_default();
+        let count = seats.by_network.entry(network).or_default();
         if *count >= self.0.options.consumers_per_address_max {
             return Err(Full::Address);
         }
@@ -124,10 +143,10 @@ impl Fanout {
         cursor: Cursor,
         now: Micros,
     ) {
-        let peer = socket.peer_addr().unwrap_or_else(|_| SocketAddr::new(seat.address, 0));
-        let end = consumer::run(self, &seat, socket, read_ahead, cursor, now).await;
+        let address = seat.address;
+        let end = consumer::run(self.clone(), seat, socket, read_ahead, cursor, now).await;
         self.0.metrics.closed(end);
-        tracing::debug!(%peer, reason = end.name(), "consumer left");
+        tracing::debug!(%address, reason = end.name(), "consumer left");
     }
 
     /// Sets the figures that are counted when asked for.
@@ -162,6 +181,40 @@ impl Fanout {
     }
 }
 
+/// What counts as one address: of IPv6 a whole /64, which is what one customer gets.
+pub(crate) fn per_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let host_bits = u128::from(u64::MAX);
+            Ipv6Addr::from_bits(address.to_bits() & !host_bits).into()
+        }
+        address => address,
+    }
+}
+
+/// Passes the news of a commit on. One that is told wakes the others from within their own
+/// runtime, which costs a fraction of what it costs the sequencer to wake each of them from
+/// outside.
+async fn herald(
+    mut head: watch::Receiver<Seq>,
+    mut stop: watch::Receiver<bool>,
+    rounds: watch::Sender<()>,
+) {
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            changed = head.changed() => if changed.is_err() { return },
+            () = stopped(&mut stop), if !stopping => stopping = true,
+        }
+        rounds.send_replace(());
+    }
+}
+
+/// Half of the cores: a replay is bound by copying, and the others are for those who are live.
+fn replay_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
 impl Seat {
     fn sent(&self, seq: Seq) {
         self.sent.store(seq.get(), Ordering::Relaxed);
@@ -170,12 +223,13 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        let network = per_network(self.address);
         let mut seats = self.fanout.seats();
         seats.taken.remove(&self.number);
-        if let Some(count) = seats.by_address.get_mut(&self.address) {
+        if let Some(count) = seats.by_network.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                seats.by_address.remove(&self.address);
+                seats.by_network.remove(&network);
             }
         }
         self.fanout.0.metrics.consumers(seats.taken.len());

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use verifier::{Lenience, Origin};
 
 use super::intake::HostIntake;
+use crate::fanout::per_network;
 use crate::outreach::Pace;
 
 /// What is needed to subscribe to hosts.
@@ -113,7 +114,7 @@ impl Hosts {
 
     /// A host, or somebody for it, asks to be crawled (protocol.md section 9).
     pub async fn request_crawl(&self, hostname: &str, peer: IpAddr) -> Result<(), CrawlError> {
-        let wait = self.askers.book(&peer, Instant::now(), Duration::ZERO);
+        let wait = self.askers.book(&per_network(peer), Instant::now(), Duration::ZERO);
         let place = self.admissions.try_acquire();
         let (Some(_), Ok(_place)) = (wait, place) else { return Err(CrawlError::Busy) };
         if let Some(host) = self.known(hostname) {

@@ -76,12 +76,13 @@ impl Relay {
             .await
             .context("open the store")?
             .with_context(|| format!("open the store in {}", config.data_dir.display()))?;
-        let consumers = Fanout::new(
+        let consumers = Fanout::start(
             storage.log(),
-            fanout::Options::default(),
+            fanout_options(config),
             metrics::Fanout::register(),
             stopped.clone(),
-        );
+        )
+        .context("start the threads for replays")?;
 
         // 2. Check.
         let dialer = outreach::dialer(&outreach::Options {
@@ -141,6 +142,7 @@ impl Relay {
             storage: storage.clone(),
             fanout: consumers.clone(),
             hosts: Arc::clone(&hosts),
+            proxies: config.trusted_proxies.clone().into(),
             clock,
         };
         let listener = TcpListener::from_std(listener)?;
@@ -294,6 +296,14 @@ fn verifier_options(
         timing,
         on_panic,
         faults: fault::of_verifier(&config.faults),
+    }
+}
+
+fn fanout_options(config: &Serve) -> fanout::Options {
+    fanout::Options {
+        consumers_max: config.consumers_max,
+        consumers_per_address_max: config.consumers_per_address,
+        ..fanout::Options::default()
     }
 }
 
