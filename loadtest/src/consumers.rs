@@ -8,7 +8,7 @@ use protocol::frame::{
 };
 use protocol::ws::{self, Header, Opcode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// A subscription to a `subscribeRepos` stream.
@@ -70,12 +70,38 @@ pub async fn subscribe(base: &str, cursor: Option<u64>) -> anyhow::Result<Subscr
 
 /// Subscribes with any query string, for example `?cursor=abc`.
 pub async fn subscribe_raw(base: &str, query: &str) -> anyhow::Result<Subscription> {
+    connect(base, query, None).await
+}
+
+/// Subscribes with a receive buffer of this size, as far as the system gives it.
+pub async fn subscribe_with(
+    base: &str,
+    cursor: Option<u64>,
+    receive_bytes: Option<u32>,
+) -> anyhow::Result<Subscription> {
+    let query = cursor.map_or(String::new(), |cursor| format!("?cursor={cursor}"));
+    connect(base, &query, receive_bytes).await
+}
+
+async fn connect(
+    base: &str,
+    query: &str,
+    receive_bytes: Option<u32>,
+) -> anyhow::Result<Subscription> {
     let authority = base
         .strip_prefix("ws://")
         .or_else(|| base.strip_prefix("http://"))
         .with_context(|| format!("{base}: neither ws:// nor http://"))?
         .trim_end_matches('/');
-    let mut socket = TcpStream::connect(authority).await.context("connect")?;
+    let mut socket = match receive_bytes {
+        None => TcpStream::connect(authority).await.context("connect")?,
+        Some(bytes) => {
+            let socket = TcpSocket::new_v4().context("make a socket")?;
+            socket.set_recv_buffer_size(bytes).context("set the receive buffer")?;
+            let address = authority.parse().context("an IPv4 address and a port")?;
+            socket.connect(address).await.context("connect")?
+        }
+    };
     socket.set_nodelay(true).context("set no delay")?;
     let request = format!(
         "GET {PATH}{query} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\n\
@@ -128,6 +154,11 @@ impl Subscription {
                 other => bail!("an unexpected {other:?} frame"),
             }
         }
+    }
+
+    /// The socket, and what was read from it and not taken.
+    pub fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.socket, self.buffer.freeze())
     }
 
     /// The next message; anything else is an error.

@@ -7,7 +7,7 @@
 //!
 //! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account
 //! and [`dns`] for its handle, [`consumers`] receive what the relay made of it, [`oracle`] judges
-//! that, [`report`] prints figures. [`network`] wires the first four together.
+//! that, [`readers`] are many of them, [`report`] prints figures. [`network`] wires the first four together.
 
 pub mod wire;
 pub mod world;
@@ -21,4 +21,5 @@ pub mod network;
 
 pub mod consumers;
 pub mod oracle;
+pub mod readers;
 pub mod report;
