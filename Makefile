@@ -3,7 +3,7 @@
 # Seconds for `make fuzz`.
 T ?= 60
 
-.PHONY: demo test test-slow check bench faults fuzz
+.PHONY: demo test test-slow check bench scale faults fuzz
 
 # From a bare machine with Rust to a running relay fed by a simulated network.
 demo:
@@ -24,6 +24,10 @@ check:
 # Throughput, latency and CPU per event: a table, and bench.json in the cache folder.
 bench:
 	@scripts/bench
+
+# A thousand consumers, with some that stall and some that replay: five minutes.
+scale:
+	@scripts/scale
 
 # The same of known and new accounts while the PLC directory is sick: four minutes.
 faults:
