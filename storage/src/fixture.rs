@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -62,6 +62,12 @@ pub(crate) fn options(clock: &Clockwork, memory: &Memory) -> Options {
         accept_clock: false,
         shards: 2,
     }
+}
+
+/// The same on the disk.
+pub(crate) fn on_disk(clock: &Clockwork, dir: &Path) -> Options {
+    let memory = Memory::empty().unwrap();
+    Options { dir: dir.to_owned(), in_memory: None, ..options(clock, &memory) }
 }
 
 /// A store in memory of its own, at [`NOW`].

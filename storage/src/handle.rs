@@ -1,8 +1,10 @@
 //! The way into the store: open it, submit to it, ask it, stop it.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use protocol::account::{Account, Local};
@@ -23,8 +25,8 @@ use crate::sequencer::entry::{Entry, Message};
 use crate::sequencer::pending::Pending;
 use crate::sequencer::{Sequencer, clock};
 use crate::store::records::{ExportRow, IdentityRow, RejectRow};
-use crate::store::{Family, Found, KeyAndRow, Store, keys, records};
-use crate::{Error, Options};
+use crate::store::{Family, Found, KeyAndRow, Store, UNREADABLE, guard, keys, records};
+use crate::{Error, Options, remedy};
 
 /// The store. Cheap to clone; when the last one is gone, what was submitted is committed.
 #[derive(Clone)]
@@ -40,6 +42,9 @@ struct Inner {
     /// Its other end goes with the sequencer.
     alive: watch::Receiver<()>,
     threads: Mutex<Option<Threads>>,
+    dir: PathBuf,
+    /// Held while a backup is made.
+    backup: Mutex<()>,
 }
 
 struct Threads {
@@ -51,7 +56,10 @@ struct Threads {
 
 /// Opens the store, or makes it, and starts its threads.
 pub fn open(options: Options) -> Result<Handle, Error> {
-    let store = Arc::new(Store::open(&options.dir, options.in_memory)?);
+    if options.in_memory.is_none() {
+        guard::before_opening(&options.dir, options.durability)?;
+    }
+    let store = Arc::new(Store::open(&options.dir, options.in_memory.clone())?);
     let Found { head, clock: last, floor, begin, hosts, owed, hidden } = store.found()?;
     let now = (options.clock)();
     clock::check(now, head, last, options.accept_clock)?;
@@ -100,14 +108,26 @@ pub fn open(options: Options) -> Result<Handle, Error> {
     let retention = Retention {
         store: Arc::clone(&store),
         log: log.clone(),
-        clock: options.clock,
+        clock: Arc::clone(&options.clock),
         retention: options.retention,
         retention_bytes: options.retention_bytes,
         sequencer: queue.clone(),
         metrics,
     };
     let threads = Mutex::new(Some(start(sequencer, retention, &failure)?));
-    Ok(Handle(Arc::new(Inner { queue, store, log, mirror, settled, failure, alive, threads })))
+    let (dir, backup) = (options.dir, Mutex::default());
+    Ok(Handle(Arc::new(Inner {
+        queue,
+        store,
+        log,
+        mirror,
+        settled,
+        failure,
+        alive,
+        threads,
+        dir,
+        backup,
+    })))
 }
 
 fn start(sequencer: Sequencer, retention: Retention, failure: &Failure) -> Result<Threads, Error> {
@@ -208,7 +228,7 @@ impl Handle {
         let rows = self.checked(self.0.store.range(Family::Decisions, &from, None, limit))?;
         let read = |KeyAndRow { key, row }: &KeyAndRow| {
             let decision = Did::from_key(key).zip(records::read_decision(row));
-            decision.ok_or_else(|| Family::Decisions.corrupt("row"))
+            decision.ok_or_else(|| Family::Decisions.corrupt_at(key, UNREADABLE))
         };
         self.checked(rows.iter().map(read).collect())
     }
@@ -242,6 +262,27 @@ impl Handle {
     /// Resolves when the store has failed: the process must end (I6).
     pub async fn failed(&self) -> Error {
         self.0.failure.wait().await
+    }
+
+    /// Looks whether a flush or a compaction has failed: RocksDB tells it to the next write only,
+    /// and perhaps not even to that. May wait for the disk.
+    pub async fn probe(&self) {
+        if self.checked(self.0.store.background_errors()).unwrap_or(0) == 0 {
+            return;
+        }
+        // A commit of nothing fails with what RocksDB knows: the file and the reason.
+        let (done, answer) = oneshot::channel();
+        let entry = Entry { done: Some(done), ..Entry::default() };
+        let told = self.send(Message::Entries(vec![entry])).await;
+        if told.is_ok() {
+            drop(tokio::time::timeout(PROBE_MAX, self.answered(answer)).await);
+        }
+        self.0.failure.report(&Error::Background(remedy::background(&self.0.dir)));
+    }
+
+    /// What a backup is made of.
+    pub(crate) fn for_backup(&self) -> (&Store, &Path, &Mutex<()>) {
+        (&self.0.store, &self.0.dir, &self.0.backup)
     }
 
     /// Commits everything submitted before, waits for the disk and ends the threads. Blocks. The
@@ -285,7 +326,7 @@ impl Handle {
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let row = self.checked(self.0.store.get(family, key))?;
-        let value = row.map(|row| read(&row).ok_or_else(|| family.corrupt("row")));
+        let value = row.map(|row| read(&row).ok_or_else(|| family.corrupt_at(key, UNREADABLE)));
         self.checked(value.transpose())
     }
 
@@ -297,7 +338,8 @@ impl Handle {
         read: impl Fn(&KeyAndRow) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         let rows = self.checked(self.0.store.range(family, &from, Some(&to), limit))?;
-        let read = |row| read(row).ok_or_else(|| family.corrupt("row"));
+        let read =
+            |row: &KeyAndRow| read(row).ok_or_else(|| family.corrupt_at(&row.key, UNREADABLE));
         self.checked(rows.iter().map(read).collect())
     }
 
@@ -326,6 +368,8 @@ impl Handle {
     }
 }
 
+/// RocksDB may hold up writes when it has failed: then the failure is told without its reason.
+const PROBE_MAX: Duration = Duration::from_secs(5);
 /// Messages in the queue. A verifier sends some dozens of entries in each; the bytes they hold are
 /// bounded by the intake budget, whose permits they carry.
 const QUEUE_MESSAGES_MAX: usize = 256;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::did::Did;
 use protocol::ids::{HostId, Micros, Seq};
 
 mod handle;
@@ -24,12 +25,17 @@ mod gaps;
 mod hosts;
 mod retention;
 
+mod backup;
+pub mod check;
+
 mod failure;
 #[cfg(test)]
 mod fixture;
 mod metrics;
+mod remedy;
 
 pub use accounts::AccountWrite;
+pub use backup::{Backup, BackupError};
 pub use gaps::{AccountGap, Gap, HostGap};
 pub use handle::{Handle, open};
 pub use hosts::{Host, HostNote, HostState, Start};
@@ -80,9 +86,34 @@ pub enum Durability {
 /// (I6).
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// RocksDB failed.
-    #[error("store: {0}")]
+    /// RocksDB failed. It names the file, if it was one.
+    #[error("{text}. {remedy}", text = remedy::text(.0), remedy = remedy::of(.0))]
     Rocks(#[from] rocksdb::Error),
+    /// RocksDB failed behind the writes, at moving data within its files; writes may still pass.
+    #[error("a flush or compaction failed: {0}. {remedy}", remedy = remedy::of_text(.0))]
+    Background(String),
+    /// The write-ahead log has intact commits behind a damaged one.
+    #[error(
+        "{file} is damaged at byte {at}, and {commits} commits behind that are intact: no crash \
+         leaves that with --durability fsync (if it ran with os and the power was cut, start it \
+         once so). {remedy}", remedy = remedy::DAMAGED
+    )]
+    WalHole {
+        /// The file of the log.
+        file: String,
+        /// Where the damage begins.
+        at: u64,
+        /// Commits of events that would be lost.
+        commits: u64,
+    },
+    /// The folder holds another program's database, or a part of ours.
+    #[error("{dir} is no data folder of this relay: {why}. {remedy}", remedy = remedy::FOREIGN)]
+    Foreign {
+        /// The folder.
+        dir: PathBuf,
+        /// What is in it, or missing.
+        why: String,
+    },
     /// The store's folder or a thread could not be made.
     #[error("{what}: {source}")]
     Io {
@@ -92,10 +123,12 @@ pub enum Error {
         source: Arc<std::io::Error>,
     },
     /// A row that we wrote does not read back.
-    #[error("corrupt row in {family}: {what}")]
+    #[error("damaged row in family {family}{at}: {what}. {remedy}", remedy = remedy::DAMAGED)]
     Corrupt {
         /// The column family.
         family: &'static str,
+        /// The row, as text: `, key 01ab…`; empty if it is not one row.
+        at: String,
         /// What is wrong with it.
         what: &'static str,
     },
@@ -139,4 +172,11 @@ pub enum Error {
     #[cfg(test)]
     #[error("injected failure")]
     Injected,
+}
+
+impl Error {
+    /// An identity's row reads, but its key is none: only whoever knows keys can tell.
+    pub fn damaged_identity(did: &Did) -> Self {
+        store::Family::Identities.corrupt_at(&store::keys::account(did), "its key is no key")
+    }
 }

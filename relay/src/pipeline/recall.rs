@@ -10,7 +10,10 @@ pub(super) fn recall(storage: &storage::Handle) -> Recall {
     Recall {
         account: Box::new(move |did| accounts.account(did).unwrap_or_else(|error| stop(&error))),
         identity: Box::new(move |did| {
-            identities.identity(did).unwrap_or_else(|error| stop(&error)).map(identity)
+            let row = identities.identity(did).unwrap_or_else(|error| stop(&error));
+            row.map(|row| {
+                identity(row).unwrap_or_else(|| stop(&storage::Error::damaged_identity(did)))
+            })
         }),
         in_force: in_force(storage),
     }
@@ -60,19 +63,23 @@ pub(super) fn row(identity: &Identity) -> storage::IdentityRow {
     }
 }
 
-fn identity(row: storage::IdentityRow) -> Identity {
-    let key = row.key.map(|(curve, point)| {
-        protocol::keys::PublicKey::from_compressed(curve, &point)
-            .expect("the store holds keys that were parsed before")
-    });
-    Identity {
+/// `None`: its key was one when it was written.
+fn identity(row: storage::IdentityRow) -> Option<Identity> {
+    let parse = |(curve, point): (_, [u8; 33])| {
+        protocol::keys::PublicKey::from_compressed(curve, &point).ok()
+    };
+    let key = match row.key {
+        Some(key) => Some(parse(key)?),
+        None => None,
+    };
+    Some(Identity {
         did: row.did,
         key,
         pds: row.pds,
         handle: row.handle,
         fetched: row.fetched,
         tombstoned: row.tombstoned,
-    }
+    })
 }
 
 /// Decisions read at once.

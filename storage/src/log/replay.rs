@@ -6,7 +6,7 @@ use protocol::ids::Seq;
 
 use crate::Error;
 use crate::store::batch::{Indexed, View};
-use crate::store::{Family, Store, keys};
+use crate::store::{Family, Store, UNREADABLE, keys};
 
 use super::Chunk;
 use super::hidden::Hidden;
@@ -36,26 +36,26 @@ impl Stretch {
         // may stand within one, which begins at or before the cursor. (Going backwards costs
         // RocksDB the reading of several batches, so it is not done first.)
         batches.seek(keys::batch(after));
-        let is_next = match batches.value() {
-            Some(value) => view(value)?.previous() <= after,
+        let is_next = match batches.item() {
+            Some((key, value)) => view(key, value)?.previous() <= after,
             None => false,
         };
         if !is_next {
             batches.status()?;
             batches.seek_for_prev(keys::batch(after));
         }
-        if let Some(value) = batches.value()
-            && view(value)?.last() <= after
+        if let Some((key, value)) = batches.item()
+            && view(key, value)?.last() <= after
         {
             batches.next();
         }
         let mut loaded: Option<(Seq, Vec<u8>)> = None;
         let mut events = Vec::new();
         let mut last = after;
-        while let Some(value) = batches.value() {
-            let batch = view(value)?;
+        while let Some((key, value)) = batches.item() {
+            let batch = view(key, value)?;
             if batch.previous() > last {
-                return Err(Family::Batches.corrupt("a batch is missing"));
+                return Err(Family::Batches.corrupt_at(key, "the batch before it is missing"));
             }
             let filled = loaded.as_ref().map_or(0, |(_, wire)| wire.len());
             let is_held = until.is_some_and(|until| batch.previous() >= until);
@@ -130,8 +130,8 @@ impl Stretch {
     }
 }
 
-fn view(value: &[u8]) -> Result<View<'_>, Error> {
-    View::read(value).ok_or_else(|| Family::Batches.corrupt("batch"))
+fn view<'a>(key: &[u8], value: &'a [u8]) -> Result<View<'a>, Error> {
+    View::read(value).ok_or_else(|| Family::Batches.corrupt_at(key, UNREADABLE))
 }
 
 /// Bytes read at once, unless one batch alone is larger (1 MiB at most): a read costs some 30 µs

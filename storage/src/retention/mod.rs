@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sequencer::entry::Message;
 use crate::store::batch::View;
-use crate::store::{BatchFile, Family, Store, keys};
+use crate::store::{BatchFile, Family, Store, UNREADABLE, keys};
 use crate::{Clock, Error};
 
 /// The thread's state.
@@ -84,7 +84,13 @@ impl Retention {
         }
         let floor = batches.value().map(|value| View::read(value).map(View::last));
         batches.status()?;
-        floor.map(|floor| floor.ok_or_else(|| Family::Batches.corrupt("batch"))).transpose()
+        floor
+            .map(|floor| {
+                floor.ok_or_else(|| {
+                    Family::Batches.corrupt_at(batches.key().unwrap_or_default(), UNREADABLE)
+                })
+            })
+            .transpose()
     }
 
     fn drop_below(&self, files: &[BatchFile], floor: Seq) -> Result<(), Error> {

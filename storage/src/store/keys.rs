@@ -1,8 +1,12 @@
 //! Every key of the store. Numbers are big-endian, so that keys sort as numbers do. They are on
 //! disk: a changed golden test here is a new format (docs/storage-format.md).
 
+use std::ops::Range;
+
 use protocol::did::Did;
 use protocol::ids::{HostId, Seq};
+
+use super::Family;
 
 /// The store's format: u32.
 pub(crate) const META_FORMAT: &[u8] = b"format";
@@ -88,6 +92,29 @@ pub(crate) fn gap_host_id(key: &[u8]) -> Option<HostId> {
 pub(crate) fn reject(id: HostId, place: u8) -> [u8; 5] {
     let [a, b, c, d] = host(id);
     [a, b, c, d, place]
+}
+
+/// A key as people can use it: in hexadecimal, and what it stands for.
+pub(crate) fn describe(family: Family, key: &[u8]) -> String {
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let number = |at: Range<usize>| Some(u32::from_be_bytes(key.get(at)?.try_into().ok()?));
+    let of_host = |at: Range<usize>| number(at).map(|id| format!("host {id}"));
+    let did = |from: usize| key.get(from..).and_then(Did::from_key).map(|did| did.to_string());
+    let told = match family {
+        Family::Batches => batch_first(key).map(|seq| format!("seq {seq}")),
+        Family::Accounts | Family::Identities | Family::Hidden | Family::Decisions => did(0),
+        Family::Hosts => of_host(0..4),
+        Family::HostAccounts => {
+            of_host(0..4).zip(did(4)).map(|(host, did)| format!("{host}, {did}"))
+        }
+        Family::Gaps => of_host(1..5).map(|host| match did(5) {
+            Some(did) => format!("{host}, {did}"),
+            None => host,
+        }),
+        Family::Rejects => of_host(0..4),
+        Family::Meta => std::str::from_utf8(key).ok().map(str::to_owned),
+    };
+    told.map_or_else(|| format!("key {hex}"), |told| format!("key {hex} ({told})"))
 }
 
 fn tagged(tag: u8, id: HostId) -> [u8; 5] {

@@ -6,8 +6,8 @@ use std::path::Path;
 use protocol::did::Did;
 use protocol::ids::{HostId, Micros, Seq};
 use rocksdb::{
-    ColumnFamily, DB, DBRawIteratorWithThreadMode, Direction, Env, IteratorMode, ReadOptions,
-    WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIteratorWithThreadMode, Direction, Env,
+    IteratorMode, LiveFile, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
 use crate::Error;
@@ -18,9 +18,11 @@ pub(crate) mod batch;
 #[cfg(test)]
 pub(crate) mod faults;
 pub(crate) mod fields;
+pub(crate) mod guard;
 pub(crate) mod keys;
 pub(crate) mod options;
 pub(crate) mod records;
+pub(crate) mod wal;
 
 /// An open database.
 pub(crate) struct Store {
@@ -113,7 +115,12 @@ impl Family {
     }
 
     pub(crate) fn corrupt(self, what: &'static str) -> Error {
-        Error::Corrupt { family: self.name(), what }
+        Error::Corrupt { family: self.name(), at: String::new(), what }
+    }
+
+    /// A damaged row, by its key.
+    pub(crate) fn corrupt_at(self, key: &[u8], what: &'static str) -> Error {
+        Error::Corrupt { family: self.name(), at: format!(", {}", keys::describe(self, key)), what }
     }
 }
 
@@ -141,6 +148,53 @@ impl Store {
         };
         store.check_format()?;
         Ok(store)
+    }
+
+    /// Opens these families of a database to read them as they lie there: what its write-ahead log
+    /// holds is replayed in memory, and nothing is written.
+    pub(crate) fn read_only(dir: &Path, families: &[Family]) -> Result<Self, Error> {
+        let mut database = options::database(None);
+        database.create_if_missing(false);
+        database.create_missing_column_families(false);
+        let named = |descriptor: &ColumnFamilyDescriptor| {
+            families.iter().any(|family| family.name() == descriptor.name())
+        };
+        let families = options::families().into_iter().filter(named);
+        let db = DB::open_cf_descriptors_read_only(&database, dir, families, false)?;
+        Ok(Self {
+            db,
+            #[cfg(test)]
+            faults: faults::Faults::default(),
+            _memory: None,
+        })
+    }
+
+    /// An iterator that stands nowhere yet.
+    pub(crate) fn iterate(
+        &self,
+        family: Family,
+        options: ReadOptions,
+    ) -> DBRawIteratorWithThreadMode<'_, DB> {
+        self.db.raw_iterator_cf_opt(self.family(family), options)
+    }
+
+    /// RocksDB's files of data.
+    pub(crate) fn files(&self) -> Result<Vec<LiveFile>, Error> {
+        Ok(self.db.live_files()?)
+    }
+
+    /// How often a flush or a compaction has failed since the database was opened.
+    pub(crate) fn background_errors(&self) -> Result<u64, Error> {
+        let count = self.db.property_int_value(rocksdb::properties::BACKGROUND_ERRORS)?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Writes a copy of the database as it is now into a folder that is not there; files that
+    /// never change again are linked instead, if it is on the same file system.
+    pub(crate) fn checkpoint(&self, dir: &Path) -> Result<(), Error> {
+        // The write-ahead log is copied, 256 MiB at most: flushing it into files first would hold
+        // up commits while all families change to new buffers.
+        Ok(Checkpoint::new(&self.db)?.create_checkpoint_with_log_size(dir, u64::MAX)?)
     }
 
     pub(crate) fn family(&self, family: Family) -> &ColumnFamily {
@@ -228,6 +282,23 @@ impl Store {
         Ok(self.db.delete_file_in_range_cf(family, keys::batch(from), keys::batch(to))?)
     }
 
+    /// Has RocksDB read and write every row of accounts, as it does by itself when there are many.
+    #[cfg(test)]
+    pub(crate) fn compact_accounts(&self) {
+        let family = self.family(Family::Accounts);
+        let mut options = rocksdb::CompactOptions::default();
+        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+    }
+
+    /// Writes every family's rows to a file of its own, as a full buffer does.
+    #[cfg(test)]
+    pub(crate) fn flush_all(&self) {
+        Family::ALL
+            .iter()
+            .for_each(|family| self.db.flush_cf(self.family(*family)).expect("flush"));
+    }
+
     /// Flushes the batches and moves them down, as time and load do by themselves.
     #[cfg(test)]
     pub(crate) fn flush_batches_down(&self) {
@@ -241,15 +312,20 @@ impl Store {
         let meta = Family::Meta;
         let (head, clock) = match self.get(meta, keys::META_HEAD)? {
             None => (Seq::ZERO, Micros(0)),
-            Some(row) => records::read_head(&row).ok_or_else(|| meta.corrupt("head"))?,
+            Some(row) => records::read_head(&row)
+                .ok_or_else(|| meta.corrupt_at(keys::META_HEAD, UNREADABLE))?,
         };
         let floor = match self.get(meta, keys::META_FLOOR)? {
             None => Seq::ZERO,
-            Some(row) => records::read_seq(&row).ok_or_else(|| meta.corrupt("floor"))?,
+            Some(row) => records::read_seq(&row)
+                .ok_or_else(|| meta.corrupt_at(keys::META_FLOOR, UNREADABLE))?,
         };
         let begin = match self.get(meta, keys::META_BEGIN)? {
             None => None,
-            Some(row) => Some(records::read_seq(&row).ok_or_else(|| meta.corrupt("begin"))?),
+            Some(row) => Some(
+                records::read_seq(&row)
+                    .ok_or_else(|| meta.corrupt_at(keys::META_BEGIN, UNREADABLE))?,
+            ),
         };
         self.check_newest_batch(head)?;
         let hosts = self.read_all(Family::Hosts, |key, row| {
@@ -262,7 +338,7 @@ impl Store {
         let mut owed = Vec::new();
         for KeyAndRow { key, row } in self.range(Family::Gaps, &from, Some(&to), usize::MAX)? {
             let gap = keys::gap_host_id(&key).zip(records::read_host_gap(&row));
-            owed.push(gap.ok_or_else(|| Family::Gaps.corrupt("host gap"))?);
+            owed.push(gap.ok_or_else(|| Family::Gaps.corrupt_at(&key, UNREADABLE))?);
         }
         Ok(Found { head, clock, floor, begin, hosts, owed, hidden })
     }
@@ -285,7 +361,9 @@ impl Store {
                 Seq::ZERO
             }
             Some(value) => batch::View::read(value)
-                .ok_or_else(|| Family::Batches.corrupt("newest batch"))?
+                .ok_or_else(|| {
+                    Family::Batches.corrupt_at(batches.key().unwrap_or_default(), UNREADABLE)
+                })?
                 .last(),
         };
         if newest != head {
@@ -326,7 +404,7 @@ impl Store {
         let mut rows = Vec::new();
         for row in self.db.iterator_cf(self.family(family), IteratorMode::Start) {
             let (key, value) = row?;
-            rows.push(read(&key, &value).ok_or_else(|| family.corrupt("row"))?);
+            rows.push(read(&key, &value).ok_or_else(|| family.corrupt_at(&key, UNREADABLE))?);
         }
         Ok(rows)
     }
@@ -354,6 +432,8 @@ pub(crate) struct BatchFile {
 pub(crate) const FORMAT: u32 = 2;
 /// The format that this version reads as well, and turns into its own.
 const FORMAT_BEFORE: u32 = 1;
+/// What is said of a row that is not what was written.
+pub(crate) const UNREADABLE: &str = "it does not read as what was written";
 /// A replay reads batches one after the other.
 const READAHEAD_BYTES: usize = 512 << 10;
 
