@@ -59,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) user_agent: HeaderValue,
     pub(crate) timing: Timing,
     pub(crate) pool: Arc<Pool>,
+    /// Nothing is read and nobody is dialled while this is true.
+    pub(crate) held: watch::Sender<bool>,
     pub(crate) dials: Semaphore,
     pub(crate) reports: mpsc::Sender<Told>,
     pub(crate) metrics: Metrics,
@@ -93,6 +95,7 @@ pub fn start(options: Options, reports: mpsc::Sender<Told>) -> Handle {
         user_agent: options.user_agent,
         timing: options.timing,
         pool: Arc::new(Pool::new(options.intake_bytes, metrics.intake_used_bytes.clone())),
+        held: watch::Sender::new(false),
         dials: Semaphore::new(options.dials_max.clamp(1, Semaphore::MAX_PERMITS)),
         reports,
         metrics,
@@ -126,6 +129,13 @@ impl Handle {
         if let Some(redial) = tasks.redials.get(&host) {
             redial.notify_one();
         }
+    }
+
+    /// Holds the intake, or lets it go on: while it is held, nothing is read and nobody is dialled.
+    /// What was received goes its way, connections are kept open with pings as long as their hosts
+    /// let them, and TCP tells the hosts to wait: nothing is lost by it.
+    pub fn hold(&self, held: bool) {
+        self.context.held.send_if_modified(|before| std::mem::replace(before, held) != held);
     }
 
     /// Stops reading and closes all connections. When it returns, every event that was received

@@ -101,6 +101,9 @@ impl Subscription {
     pub(crate) async fn run(mut self) {
         let mut reason = String::new();
         loop {
+            if self.released().await {
+                break;
+            }
             self.enter(State::Connecting, reason).await;
             let dialled_at = Instant::now();
             let (state, wait);
@@ -140,7 +143,8 @@ impl Subscription {
         let opened_at = Instant::now();
         let before = self.position.last();
         let timing = self.context.timing;
-        let mut socket = Socket::new(opened.transport, &opened.leftover, timing);
+        let mut socket =
+            Socket::new(opened.transport, &opened.leftover, timing, self.context.held.subscribe());
         drop(opened.leftover);
         self.context.metrics.connects.increment(1);
         self.position.opened();
@@ -340,6 +344,16 @@ impl Subscription {
         } else if let Some(noted) = noted {
             // It is never sent to: its end is the message.
             drop(noted.await);
+        }
+    }
+
+    /// Waits while the intake is held; true if the crawler stopped.
+    async fn released(&mut self) -> bool {
+        let mut held = self.context.held.subscribe();
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => true,
+            _released = held.wait_for(|held| !held) => false,
         }
     }
 

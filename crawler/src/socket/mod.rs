@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use protocol::ws::{self, HEADER_BYTES_MAX, Header, Opcode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::budget::{Hold, Share};
@@ -30,6 +31,8 @@ pub(crate) struct Socket {
     input: BytesMut,
     /// How large `input` is made for the next read.
     input_bytes: usize,
+    /// Nothing is read while this is true.
+    held: watch::Receiver<bool>,
     /// The room that the message which is arriving has taken.
     hold: Option<Hold>,
     heard_at: Instant,
@@ -85,7 +88,12 @@ pub(crate) enum Ended {
 
 impl Socket {
     /// Goes on behind the handshake, of which `leftover` was read too much.
-    pub(crate) fn new(transport: Box<dyn Transport>, leftover: &[u8], timing: Timing) -> Self {
+    pub(crate) fn new(
+        transport: Box<dyn Transport>,
+        leftover: &[u8],
+        timing: Timing,
+        held: watch::Receiver<bool>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             transport,
@@ -93,6 +101,7 @@ impl Socket {
             decoder: Decoder::default(),
             input: BytesMut::from(leftover),
             input_bytes: READ_BYTES_QUIET,
+            held,
             hold: None,
             heard_at: now,
             ping_at: now + timing.ping_interval,
@@ -183,12 +192,14 @@ impl Socket {
     async fn read(&mut self) -> Result<(), Ended> {
         self.make_room();
         loop {
+            self.released().await?;
             let dead_at = self.heard_at + self.timing.silence_max;
             tokio::select! {
                 biased;
                 read = self.transport.read_buf(&mut self.input) => {
                     return if read? == 0 { Err(Ended::Lost) } else { self.heard() };
                 }
+                _held = self.held.changed() => continue,
                 () = sleep_until(self.ping_at.min(dead_at)) => {}
             }
             let now = Instant::now();
@@ -196,11 +207,32 @@ impl Socket {
                 return Err(Ended::Silent);
             }
             if now >= self.ping_at {
-                self.ping_at = now + self.timing.ping_interval;
-                self.send(Opcode::Ping, &[]).await?;
+                self.ping().await?;
                 self.shrink();
             }
         }
+    }
+
+    /// Waits while the intake is held. Pings go on, for hosts that close what is quiet; what they
+    /// answer waits with everything else that they send.
+    async fn released(&mut self) -> Result<(), Ended> {
+        if !*self.held.borrow_and_update() {
+            return Ok(());
+        }
+        while *self.held.borrow_and_update() {
+            tokio::select! {
+                // An end of the other side is the end of this task as well.
+                _changed = self.held.changed() => {}
+                () = sleep_until(self.ping_at) => self.ping().await?,
+            }
+        }
+        self.resume();
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<(), Ended> {
+        self.ping_at = Instant::now() + self.timing.ping_interval;
+        self.send(Opcode::Ping, &[]).await
     }
 
     /// Some bytes came.

@@ -7,6 +7,7 @@ mod fake_host;
 mod stream;
 
 mod faults;
+mod hold;
 mod shares;
 
 mod admission;
