@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod fanout;
 pub mod fault;
+pub mod headroom;
 pub mod metrics;
 pub mod outreach;
 pub mod panics;

@@ -38,6 +38,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             telemetry::start_quiet(LogFormat::Text);
             Ok(runtime.block_on(cli::tail::run(&config)))
         }
+        Command::Backup(config) => {
+            telemetry::start_quiet(LogFormat::Text);
+            runtime.block_on(cli::backup::run(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check(config) => {
+            telemetry::start_quiet(LogFormat::Text);
+            Ok(cli::check::run(&config))
+        }
         Command::CheckFrame(config) => {
             telemetry::start_quiet(LogFormat::Text);
             cli::check_frame::run(&config)?;

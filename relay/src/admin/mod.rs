@@ -2,6 +2,7 @@
 //! runtime of their own, so that they answer when the rest is busy.
 
 mod accounts;
+mod backup;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ pub fn start(
             let router = Router::new()
                 .route("/admin/hosts", get(list_hosts))
                 .with_state(storage.clone())
+                .merge(backup::router(storage.clone()))
                 .merge(accounts::router(storage, verifier))
                 .layer(middleware::from_fn_with_state(token, authorise));
             tasks.spawn(server::serve(TcpListener::from_std(listener)?, router, stop.clone()));

@@ -7,15 +7,18 @@ use serde_json::{Value, json};
 
 use super::Api;
 
-/// 200 with the version; 503 while the store is not writable.
+/// 200 with the version; 503 while nothing new can be stored, and why.
 pub(super) async fn health(State(api): State<Api>) -> (StatusCode, Json<Value>) {
     let version = env!("CARGO_PKG_VERSION");
-    if api.storage.is_writable() {
-        (StatusCode::OK, Json(json!({ "version": version })))
+    let error = if !api.storage.is_writable() {
+        "the store is not writable"
+    } else if api.headroom.is_held() {
+        "the disk is nearly full: nothing more is read from hosts until there is room; consumers \
+         are served"
     } else {
-        let error = "the store is not writable";
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "version": version, "error": error })))
-    }
+        return (StatusCode::OK, Json(json!({ "version": version })));
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "version": version, "error": error })))
 }
 
 /// Plain text, for people.

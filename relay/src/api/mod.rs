@@ -24,6 +24,7 @@ use protocol::ids::Micros;
 pub use self::client::Network;
 pub use self::error::XrpcError;
 use crate::fanout::Fanout;
+use crate::headroom::Headroom;
 use crate::pipeline::Hosts;
 
 /// What the endpoints answer from.
@@ -37,6 +38,8 @@ pub struct Api {
     pub hosts: Arc<Hosts>,
     /// Who may say whom it speaks for.
     pub proxies: Arc<[Network]>,
+    /// Whether the disk has room.
+    pub headroom: Headroom,
     /// The time.
     pub clock: Arc<dyn Fn() -> Micros + Send + Sync>,
 }

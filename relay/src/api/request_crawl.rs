@@ -39,6 +39,9 @@ fn refusal(error: &CrawlError) -> XrpcError {
         CrawlError::Busy => {
             XrpcError::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message)
         }
+        CrawlError::Held => {
+            XrpcError::new(StatusCode::SERVICE_UNAVAILABLE, "NotEnoughResources", message)
+        }
         CrawlError::Store(_) => {
             XrpcError::new(StatusCode::SERVICE_UNAVAILABLE, "InternalServerError", message)
         }

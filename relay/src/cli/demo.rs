@@ -242,6 +242,9 @@ fn serve_config(folder: &std::path::Path, network: &Network) -> anyhow::Result<S
         "127.0.0.1:0",
         "--allow-insecure-hosts",
         "--backfill",
+        // A temporary folder may lie in memory.
+        "--disk-headroom",
+        "64MiB",
         // The directory is our own.
         "--plc-rate",
         "100000",

@@ -1,5 +1,7 @@
 //! The command line: a contract that scripts outside rely on.
 
+pub mod backup;
+pub mod check;
 pub mod check_frame;
 pub mod demo;
 pub mod serve;
@@ -26,6 +28,11 @@ pub enum Command {
     /// Print a relay's or host's events as JSON lines; check their order and look for gaps.
     #[command(after_help = tail::EXIT_CODES)]
     Tail(crate::config::Tail),
+    /// Copy a running relay's data to a folder from which another can start.
+    Backup(crate::config::Backup),
+    /// Verify a data folder, byte by byte, without changing it.
+    #[command(after_help = check::EXIT_CODES)]
+    Check(crate::config::Check),
     /// Say what the checks of the relay say of one frame, as far as they need no look-up.
     CheckFrame(crate::config::CheckFrame),
 }

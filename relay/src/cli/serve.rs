@@ -35,7 +35,10 @@ pub async fn run(config: &Serve) -> anyhow::Result<()> {
     let failed = relay.storage.failed();
     tokio::select! {
         signal = signals.asked() => tracing::info!(signal, "stopping"),
-        error = failed => bail!("the store failed, and nothing goes on without it: {error}"),
+        error = failed => bail!(
+            "the store in {} failed, and nothing goes on without it: {error}",
+            config.data_dir.display()
+        ),
     }
     tokio::select! {
         stopped = relay.stop() => stopped?,

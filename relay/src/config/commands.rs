@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::values::parse_http_url;
 
 /// Settings of `mainstem demo`.
 #[derive(Clone, Debug, Args)]
@@ -44,6 +47,44 @@ pub struct CheckFrame {
     /// A frame as its host sent it, such as one of DATA_DIR/panics.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// Settings of `mainstem check`.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    /// Folder with everything that a relay keeps; none may be running on it.
+    #[arg(long, env = "MAINSTEM_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+
+    /// Print one JSON object.
+    #[arg(long, env = "MAINSTEM_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
+/// Settings of `mainstem backup`.
+#[derive(Clone, Debug, Args)]
+pub struct Backup {
+    /// Folder that the relay makes and fills; it must not be there, or be empty.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Address of the relay's admin API.
+    #[arg(
+        long,
+        env = "MAINSTEM_ADMIN_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:2472",
+        value_parser = parse_http_url
+    )]
+    pub admin_url: String,
+
+    /// File that holds the admin API's bearer token.
+    #[arg(long, env = "MAINSTEM_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: PathBuf,
+
+    /// Print one JSON object.
+    #[arg(long, env = "MAINSTEM_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// Settings of `mainstem tail`.

@@ -20,7 +20,7 @@ mod commands;
 mod tests;
 mod values;
 
-pub use commands::{CheckFrame, Demo, Tail};
+pub use commands::{Backup, Check, CheckFrame, Demo, Tail};
 pub use values::ByteSize;
 use values::{
     parse_commit_interval, parse_consumers, parse_contact, parse_dns_server, parse_duration,
@@ -183,6 +183,11 @@ pub struct Serve {
         value_parser = parse_retention
     )]
     pub retention: Duration,
+
+    /// Room that is kept on the data folder's disk: with less, nothing more is read from hosts
+    /// until there is some. 0 switches it off.
+    #[arg(long, env = "MAINSTEM_DISK_HEADROOM", value_name = "SIZE", default_value = "2GiB")]
+    pub disk_headroom: ByteSize,
 
     /// When a commit counts as done: synced to the disk, or handed to the operating system.
     #[arg(long, env = "MAINSTEM_DURABILITY", value_enum, default_value_t = Durability::Fsync)]

@@ -26,6 +26,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.intake_bytes, ByteSize(64 << 20));
     assert_eq!(config.identity_cache_bytes, ByteSize(64 << 20));
     assert_eq!(config.tail_bytes, ByteSize(32 << 20));
+    assert_eq!(config.disk_headroom, ByteSize(2 << 30));
     assert_eq!((config.plc_rate, config.plc_concurrency), (200, 128));
     assert_eq!((config.consumers_max, config.consumers_per_address), (5_000, 2_000));
     assert_eq!(config.trusted_proxies, []);

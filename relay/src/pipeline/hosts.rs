@@ -17,6 +17,7 @@ use verifier::{Lenience, Origin};
 
 use super::intake::HostIntake;
 use crate::fanout::per_network;
+use crate::headroom::Headroom;
 use crate::outreach::Pace;
 
 /// What is needed to subscribe to hosts.
@@ -25,6 +26,7 @@ pub struct Hosts {
     crawler: crawler::Handle,
     verifier: verifier::Handle,
     fetch: Fetch,
+    headroom: Headroom,
     rules: HostRules,
     /// What the operator has decided for single hosts.
     lenience: HashMap<HostName, Lenience>,
@@ -51,6 +53,9 @@ pub enum CrawlError {
     /// Too many requests.
     #[error("too many requests: ask again later")]
     Busy,
+    /// The disk is nearly full.
+    #[error("the relay's disk is nearly full, and it takes nothing in: ask again later")]
+    Held,
     /// The store does not take it.
     #[error("the store failed")]
     Store(#[from] storage::Error),
@@ -62,6 +67,7 @@ pub(super) struct Stages {
     pub(super) crawler: crawler::Handle,
     pub(super) verifier: verifier::Handle,
     pub(super) fetch: Fetch,
+    pub(super) headroom: Headroom,
 }
 
 impl Hosts {
@@ -71,12 +77,13 @@ impl Hosts {
         lenience: HashMap<HostName, Lenience>,
         accounts_max: u64,
     ) -> Self {
-        let Stages { storage, crawler, verifier, fetch } = stages;
+        let Stages { storage, crawler, verifier, fetch, headroom } = stages;
         Self {
             storage,
             crawler,
             verifier,
             fetch,
+            headroom,
             rules,
             lenience,
             accounts_max,
@@ -114,6 +121,9 @@ impl Hosts {
 
     /// A host, or somebody for it, asks to be crawled (protocol.md section 9).
     pub async fn request_crawl(&self, hostname: &str, peer: IpAddr) -> Result<(), CrawlError> {
+        if self.headroom.is_held() {
+            return Err(CrawlError::Held);
+        }
         let wait = self.askers.book(&per_network(peer), Instant::now(), Duration::ZERO);
         let place = self.admissions.try_acquire();
         let (Some(_), Ok(_place)) = (wait, place) else { return Err(CrawlError::Busy) };

@@ -23,6 +23,7 @@ use crate::admin::{self, Ports, Token};
 use crate::api::{self, Api};
 use crate::config::{self, Serve};
 use crate::fanout::{self, Fanout};
+use crate::headroom;
 use crate::outreach;
 use crate::plc_export;
 use crate::{fault, metrics, panics, server};
@@ -44,6 +45,7 @@ pub struct Relay {
     panics: std::thread::JoinHandle<()>,
     export: Option<JoinHandle<()>>,
     reports: JoinHandle<()>,
+    room: JoinHandle<()>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     consumers: Fanout,
@@ -76,6 +78,11 @@ impl Relay {
             .await
             .context("open the store")?
             .with_context(|| format!("open the store in {}", config.data_dir.display()))?;
+        let room =
+            headroom::Options { dir: config.data_dir.clone(), bytes: config.disk_headroom.0 };
+        let room = tokio::task::spawn_blocking(move || headroom::Watcher::new(room))
+            .await
+            .context("look for room on the disk")?;
         let consumers = Fanout::start(
             storage.log(),
             fanout_options(config),
@@ -120,6 +127,7 @@ impl Relay {
                 clock: Arc::clone(&clock),
                 verifier: verifier.clone(),
                 storage: storage.clone(),
+                headroom: room.headroom(),
                 coverage,
             };
             plc_export::start(options)
@@ -135,6 +143,7 @@ impl Relay {
             crawler: crawler.clone(),
             verifier: verifier.clone(),
             fetch,
+            headroom: room.headroom(),
         };
         let accounts_max = config.accounts_per_host_max;
         let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience, accounts_max));
@@ -143,8 +152,10 @@ impl Relay {
             fanout: consumers.clone(),
             hosts: Arc::clone(&hosts),
             proxies: config.trusted_proxies.clone().into(),
+            headroom: room.headroom(),
             clock,
         };
+        let room = room.start(crawler.clone(), storage.clone());
         let listener = TcpListener::from_std(listener)?;
         let serving = tokio::spawn(server::serve(listener, api::router(api), stopped.clone()));
         let ports = Ports {
@@ -172,6 +183,7 @@ impl Relay {
             panics,
             export,
             reports,
+            room,
             stop,
             serving,
             consumers,
@@ -182,8 +194,9 @@ impl Relay {
     /// Stops in the order of the data's way: stop reading; check what was read; commit it; let
     /// consumers have it; close.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let Self { storage, crawler, verifier, panics, export, reports, .. } = self;
+        let Self { storage, crawler, verifier, panics, export, reports, room, .. } = self;
         let Self { stop, serving, consumers, admin, .. } = self;
+        room.abort();
         crawler.stop().await;
         // What it has read and not noted is read again.
         export.inspect(JoinHandle::abort);

@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep_until};
 use verifier::identity::Coverage;
 use verifier::{Clock, Command};
 
+use crate::headroom::Headroom;
+
 pub use self::metrics::Metrics;
 pub use self::reader::{Page, Position, Reader};
 
@@ -51,6 +53,8 @@ pub struct Options {
     pub verifier: verifier::Handle,
     /// Where the place is kept.
     pub storage: storage::Handle,
+    /// Whether the disk has room: if not, it waits.
+    pub headroom: Headroom,
     /// What is shown of how far it is.
     pub coverage: Arc<Coverage>,
 }
@@ -76,7 +80,9 @@ impl Follower {
     async fn run(self) {
         let Some(mut reader) = self.reader().await else { return };
         let mut failures = 0;
+        let mut headroom = self.options.headroom.clone();
         loop {
+            headroom.released().await;
             let began = Instant::now();
             let asked = (self.options.clock)();
             let wait = match self.page(&reader.query()).await {

@@ -121,6 +121,11 @@ impl Relay {
         self.child.wait().unwrap()
     }
 
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -173,10 +178,18 @@ pub fn command(dir: &Path, arguments: &[&str]) -> Command {
         .arg(dir)
         .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
         .args(["--admin-listen", "127.0.0.1:0"])
+        // A temporary folder may lie in memory.
+        .env("MAINSTEM_DISK_HEADROOM", "64MiB")
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command
+}
+
+/// Another command of the binary, and what it prints.
+pub fn mainstem(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mainstem"));
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Messages of a stream until there are `count`, or the patience ends.
