@@ -10,7 +10,7 @@ use super::hidden::Hidden;
 pub(crate) fn append(view: View<'_>, after: Seq, hidden: &Hidden, out: &mut Vec<u8>) -> usize {
     let position = view.position_after(after);
     let events = view.events();
-    let Some(hidden) = hidden.any() else {
+    let Some(hidden) = hidden.after(view.first()) else {
         out.extend_from_slice(view.wire(position..events));
         return events - position;
     };
