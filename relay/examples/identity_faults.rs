@@ -302,6 +302,7 @@ fn gaps(dir: &Path) -> anyhow::Result<(usize, usize, usize)> {
         commit_interval: Duration::from_millis(3),
         retention: Duration::from_secs(3600),
         retention_bytes: None,
+        compression: storage::Compression::None,
         tail_bytes: 2 << 20,
         clock: Arc::new(now),
         accept_clock: false,

@@ -83,6 +83,7 @@ fn open(dir: &Path) -> storage::Handle {
         commit_interval: Duration::from_millis(3),
         retention: Duration::from_secs(3600),
         retention_bytes: None,
+        compression: storage::Compression::None,
         tail_bytes: 2 << 20,
         clock: Arc::new(now),
         accept_clock: false,

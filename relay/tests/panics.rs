@@ -160,6 +160,7 @@ fn owed(dir: &Path) -> Vec<Did> {
         commit_interval: Duration::from_millis(3),
         retention: Duration::from_secs(3600),
         retention_bytes: None,
+        compression: storage::Compression::None,
         tail_bytes: 1 << 20,
         clock: Arc::new(now),
         accept_clock: true,

@@ -41,6 +41,7 @@ fn open(tail_bytes: usize, retention: Duration) -> storage::Handle {
         commit_interval: Duration::from_millis(1),
         retention,
         retention_bytes: None,
+        compression: storage::Compression::None,
         tail_bytes,
         clock: Arc::new(move || Micros(1_700_000_000_000_000).plus(start.elapsed())),
         accept_clock: false,

@@ -39,7 +39,6 @@ mod tests {
 
     use super::*;
     use crate::fixture::{Clockwork, NOW, account, add, did, options, settle, store};
-    use crate::store::{FORMAT, Family, Store, Wait, keys};
     use crate::{Entry, Memory, open};
 
     fn decided(number: u64, host: HostId, local: Local) -> Entry {
@@ -104,26 +103,6 @@ mod tests {
         settle(&handle).await;
         assert_eq!(count.load(Ordering::Relaxed), 0);
         assert_eq!(handle.account_count(host).load(Ordering::Relaxed), 0);
-    }
-
-    #[tokio::test]
-    async fn a_store_of_the_format_before_is_turned_into_this_one() {
-        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
-        let write_format = |format: u32| {
-            let store = Store::open(&options(&clock, &memory).dir, Some(memory.clone())).unwrap();
-            let mut rows = rocksdb::WriteBatch::default();
-            rows.put_cf(store.family(Family::Meta), keys::META_FORMAT, format.to_be_bytes());
-            store.write(rows, Wait::Disk).unwrap();
-        };
-        write_format(1);
-        open(options(&clock, &memory)).unwrap().stop().unwrap();
-        let store = Store::open(&options(&clock, &memory).dir, Some(memory.clone())).unwrap();
-        let format = store.get(Family::Meta, keys::META_FORMAT).unwrap();
-        assert_eq!(format, Some(FORMAT.to_be_bytes().to_vec()));
-        drop(store);
-        write_format(FORMAT + 1);
-        let refused = open(options(&clock, &memory)).err();
-        assert!(matches!(refused, Some(crate::Error::Format { .. })), "{refused:?}");
     }
 
     #[tokio::test]

@@ -19,8 +19,8 @@ use protocol::ticket::{Permit, Ticket};
 use protocol::ws::Header;
 
 use crate::{
-    AccountWrite, Durability, Entry, Handle, Host, HostNote, Log, Memory, Options, Read, Start,
-    open,
+    AccountWrite, Compression, Durability, Entry, Handle, Host, HostNote, Log, Memory, Options,
+    Read, Start, open,
 };
 
 pub(crate) const NOW: u64 = 1_764_000_000_000_000;
@@ -57,6 +57,7 @@ pub(crate) fn options(clock: &Clockwork, memory: &Memory) -> Options {
         commit_interval: Duration::from_millis(1),
         retention: Duration::from_secs(72 * 3600),
         retention_bytes: None,
+        compression: Compression::None,
         tail_bytes: 1 << 20,
         clock: Arc::new(move || Micros(clock.now())),
         accept_clock: false,

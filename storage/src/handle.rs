@@ -25,7 +25,7 @@ use crate::sequencer::entry::{Entry, Message};
 use crate::sequencer::pending::Pending;
 use crate::sequencer::{Sequencer, clock};
 use crate::store::records::{ExportRow, IdentityRow, RejectRow};
-use crate::store::{Family, Found, KeyAndRow, Store, UNREADABLE, guard, keys, records};
+use crate::store::{Family, Found, KeyAndRow, Sizes, Store, UNREADABLE, guard, keys, records};
 use crate::{Error, Options, remedy};
 
 /// The store. Cheap to clone; when the last one is gone, what was submitted is committed.
@@ -56,10 +56,7 @@ struct Threads {
 
 /// Opens the store, or makes it, and starts its threads.
 pub fn open(options: Options) -> Result<Handle, Error> {
-    if options.in_memory.is_none() {
-        guard::before_opening(&options.dir, options.durability)?;
-    }
-    let store = Arc::new(Store::open(&options.dir, options.in_memory.clone())?);
+    let store = Arc::new(open_store(&options)?);
     let Found { head, clock: last, floor, begin, hosts, owed, hidden } = store.found()?;
     let now = (options.clock)();
     clock::check(now, head, last, options.accept_clock)?;
@@ -128,6 +125,14 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         dir,
         backup,
     })))
+}
+
+fn open_store(options: &Options) -> Result<Store, Error> {
+    let Options { dir, in_memory, durability, retention_bytes, compression, .. } = options;
+    if in_memory.is_none() {
+        guard::before_opening(dir, *durability)?;
+    }
+    Store::open(dir, in_memory.clone(), Sizes::of(*retention_bytes), *compression)
 }
 
 fn start(sequencer: Sequencer, retention: Retention, failure: &Failure) -> Result<Threads, Error> {

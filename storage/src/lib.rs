@@ -63,6 +63,8 @@ pub struct Options {
     pub retention: Duration,
     /// How many bytes of events are kept, if that ends earlier (config allows at least 4 GiB).
     pub retention_bytes: Option<u64>,
+    /// How the log's files are written; those of earlier starts are read, however they are.
+    pub compression: Compression,
     /// Bytes of the newest batches that stay in memory.
     pub tail_bytes: usize,
     /// The time.
@@ -80,6 +82,17 @@ pub enum Durability {
     Fsync,
     /// The operating system has it: it survives a crash of the process, not of the machine.
     Os,
+}
+
+/// How what is written to the log's files is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// A little, for little CPU.
+    Lz4,
+    /// Well, for more CPU.
+    Zstd,
 }
 
 /// Why the store cannot go on. Every one of them ends the process; restart is the tested path
@@ -133,12 +146,21 @@ pub enum Error {
         what: &'static str,
     },
     /// Written by another version.
-    #[error("the store has format {found}, this version reads {known}")]
+    #[error(
+        "{} has the store format {found}, this version reads {oldest} to {newest}: start it with \
+         the version that wrote it or a newer one, or give an empty folder; see \
+         docs/operations.md, \"Upgrade\"",
+        dir.display()
+    )]
     Format {
-        /// The format of the store.
+        /// The folder.
+        dir: PathBuf,
+        /// Its format.
         found: u32,
-        /// The format of this version.
-        known: u32,
+        /// The oldest that this version reads.
+        oldest: u32,
+        /// The newest, which it writes.
+        newest: u32,
     },
     /// The clock is implausibly far ahead of the last commit.
     #[error(

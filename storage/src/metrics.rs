@@ -39,6 +39,12 @@ pub(crate) struct Metrics {
     syncs: Counter,
     identities: Counter,
     accounts: Counter,
+    /// Bytes of the log on disk, WAL included.
+    pub(crate) log_bytes: Gauge,
+    /// Files of batches.
+    pub(crate) log_files: Gauge,
+    /// The limit of the log's bytes.
+    pub(crate) retention_bytes: Gauge,
     /// Files of batches that retention dropped.
     pub(crate) files_dropped: Counter,
 }
@@ -65,6 +71,9 @@ impl Metrics {
             syncs: events("sync"),
             identities: events("identity"),
             accounts: events("account"),
+            log_bytes: gauge!("mainstem_storage_log_bytes"),
+            log_files: gauge!("mainstem_storage_log_files"),
+            retention_bytes: gauge!("mainstem_storage_retention_bytes"),
             files_dropped: counter!("mainstem_storage_files_dropped_total"),
         }
     }
@@ -107,6 +116,9 @@ const GAUGES: &[(&str, &str)] = &[
         "Bytes of older events in memory, loaded for consumers that replay.",
     ),
     ("mainstem_storage_hidden_accounts", "Accounts whose commits and syncs the log leaves out."),
+    ("mainstem_storage_log_bytes", "Bytes of the log on disk, the write-ahead log included."),
+    ("mainstem_storage_log_files", "Files of events."),
+    ("mainstem_storage_retention_bytes", "What the log's bytes are kept to; 0: not limited."),
     (
         "mainstem_storage_watermark_islands",
         "Stretches of host seqs that are settled before what came ahead of them is.",

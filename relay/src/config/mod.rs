@@ -25,7 +25,7 @@ pub use values::ByteSize;
 use values::{
     parse_commit_interval, parse_consumers, parse_contact, parse_dns_server, parse_duration,
     parse_export_url, parse_http_url, parse_identity_cache_bytes, parse_intake_bytes,
-    parse_retention, parse_tail_bytes,
+    parse_retention, parse_retention_bytes, parse_tail_bytes,
 };
 
 /// Settings of `mainstem serve`, in the order of the data's way.
@@ -184,6 +184,19 @@ pub struct Serve {
     )]
     pub retention: Duration,
 
+    /// How many bytes of events are kept, if that is less than --retention; at least 4GiB.
+    #[arg(
+        long,
+        env = "MAINSTEM_RETENTION_BYTES",
+        value_name = "SIZE",
+        value_parser = parse_retention_bytes
+    )]
+    pub retention_bytes: Option<ByteSize>,
+
+    /// How the log is compressed on disk; may be changed from start to start.
+    #[arg(long, env = "MAINSTEM_COMPRESSION", value_enum, default_value_t = Compression::None)]
+    pub compression: Compression,
+
     /// Room that is kept on the data folder's disk: with less, nothing more is read from hosts
     /// until there is some. 0 switches it off.
     #[arg(long, env = "MAINSTEM_DISK_HEADROOM", value_name = "SIZE", default_value = "2GiB")]
@@ -309,6 +322,17 @@ pub enum Durability {
     Os,
 }
 
+/// `--compression`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// A little, for little CPU.
+    Lz4,
+    /// Well, for more CPU.
+    Zstd,
+}
+
 /// `--handles`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Handles {
@@ -393,6 +417,16 @@ impl Serve {
         match &self.contact {
             Some(contact) => format!("mainstem/{version} (atproto-relay; +{contact})"),
             None => format!("mainstem/{version} (atproto-relay)"),
+        }
+    }
+}
+
+impl From<Compression> for storage::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd,
         }
     }
 }

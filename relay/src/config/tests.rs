@@ -22,6 +22,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:2472");
     assert_eq!(config.plc_urls, ["https://plc.directory"]);
     assert_eq!(config.retention, Duration::from_secs(72 * 3600));
+    assert_eq!(config.retention_bytes, None);
+    assert_eq!(config.compression, Compression::None);
     assert_eq!(config.commit_interval, Duration::from_millis(3));
     assert_eq!(config.intake_bytes, ByteSize(64 << 20));
     assert_eq!(config.identity_cache_bytes, ByteSize(64 << 20));
@@ -52,6 +54,8 @@ fn bad_values_are_refused_with_which_and_why() {
     check(&["--intake-bytes", "16MiB"], "--intake-bytes", "at least 24MiB");
     check(&["--intake-bytes", "x"], "--intake-bytes", "not a size");
     check(&["--intake-bytes", "99999999999GiB"], "--intake-bytes", "too large");
+    check(&["--retention-bytes", "4095MiB"], "--retention-bytes", "at least 4GiB");
+    check(&["--compression", "gzip"], "--compression", "none, lz4, zstd");
     check(&["--retention", "soon"], "--retention", "not a duration, such as 72h");
     check(&["--commit-interval", "1h"], "--commit-interval", "at most 1s");
     check(&["--durability", "none"], "--durability", "fsync, os");

@@ -41,6 +41,10 @@ pub(super) fn parse_tail_bytes(text: &str) -> Result<ByteSize, String> {
     at_least(text.parse()?, TAIL_BYTES_MIN, "2MiB")
 }
 
+pub(super) fn parse_retention_bytes(text: &str) -> Result<ByteSize, String> {
+    at_least(text.parse()?, RETENTION_BYTES_MIN, "4GiB")
+}
+
 fn at_least(size: ByteSize, min: u64, shown: &str) -> Result<ByteSize, String> {
     if size.0 < min { Err(format!("too small: at least {shown}")) } else { Ok(size) }
 }
@@ -109,6 +113,9 @@ const DNS_PORT: u16 = 53;
 const INTAKE_BYTES_MIN: u64 = 24 << 20;
 const IDENTITY_CACHE_BYTES_MIN: u64 = 1 << 20;
 const TAIL_BYTES_MIN: u64 = 2 << 20;
+/// What the store takes beside the limit at times (WAL, a file that is being written) is a tenth
+/// of this at most.
+const RETENTION_BYTES_MIN: u64 = 4 << 30;
 const RETENTION_MIN: Duration = Duration::from_secs(60);
 /// Each is a file descriptor, of which a process has a million at most unless somebody sees to it.
 const CONSUMERS_MAX: usize = 500_000;

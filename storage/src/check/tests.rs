@@ -13,8 +13,8 @@ use rocksdb::WriteBatch;
 use super::*;
 use crate::fixture::{Clockwork, NOW, accepted, account, add, did, on_disk, read_all, settle};
 use crate::sequencer::entry::RejectNote;
-use crate::store::Wait;
-use crate::{AccountWrite, Durability, Gap, Handle, IdentityRow, Options, open};
+use crate::store::{Sizes, Wait};
+use crate::{AccountWrite, Compression, Durability, Gap, Handle, IdentityRow, Options, open};
 
 /// A store with rows of every family in files, and more of them in the write-ahead log.
 struct Folder {
@@ -111,7 +111,7 @@ impl Folder {
 
     /// Writes a row as it must not be, in valid files.
     fn rot(&self, family: Family, key: &[u8], row: Option<&[u8]>) {
-        let store = Store::open(self.path(), None).unwrap();
+        let store = Store::open(self.path(), None, Sizes::of(None), Compression::None).unwrap();
         let mut rows = WriteBatch::default();
         match row {
             Some(row) => rows.put_cf(store.family(family), key, row),

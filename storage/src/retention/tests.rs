@@ -5,10 +5,11 @@ use std::time::Duration;
 use crossbeam_channel::never;
 use protocol::account::{Account, Upstream};
 
+use super::rocks_log::Written;
 use super::*;
 use crate::accounts::AccountWrite;
 use crate::fixture::*;
-use crate::{Entry, Handle, Memory, Options, Read, open};
+use crate::{Durability, Entry, Handle, Memory, Options, Read, open};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -114,6 +115,64 @@ async fn bytes_over_their_limit_are_below_the_floor() {
     assert!((60_000..140_000).contains(&bytes), "{bytes}");
     let kept = read_all(&handle.log(), handle.log().floor(), 1 << 20).await.len();
     assert!((6..=10).contains(&kept), "{kept}");
+}
+
+/// What the folder takes of the disk, as `du` counts.
+fn folder_bytes(dir: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let files = std::fs::read_dir(dir).unwrap().flatten();
+    // One that is deleted meanwhile takes nothing.
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * 512).sum()
+}
+
+/// Five times the limit is written without a pause, and after each step of it comes the round that
+/// the thread does then: WAL, what is in memory and what cannot be dropped yet are all counted.
+#[tokio::test]
+async fn the_folder_keeps_to_its_limit_and_compaction_only_moves_files() {
+    const LIMIT: u64 = 80 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+    let options = Options {
+        dir: dir.path().join("store"),
+        in_memory: None,
+        durability: Durability::Os,
+        commit_interval: Duration::ZERO,
+        retention_bytes: Some(LIMIT),
+        ..options(&clock, &memory)
+    };
+    let handle = open(options.clone()).unwrap();
+    let retention = handle.retention(&options);
+    let host = add(&handle, "pds.example.com").await.id;
+    let (mut most, mut written, mut number) = (0, 0, 0);
+    while written < 5 * LIMIT {
+        let before = handle.store().written_bytes();
+        while handle.store().written_bytes() - before < step_bytes(LIMIT) {
+            let entries = (0..16).map(|_| {
+                number += 1;
+                let entry = accepted(host, number - 1, number, &did(number % 999), number > 999);
+                Entry { frames: vec![commit(&did(number % 999), 1, 30_000)], ..entry }
+            });
+            handle.submit(entries.collect());
+            settle(&handle).await;
+            clock.advance(Duration::from_millis(1));
+        }
+        retention.enforce(&never()).unwrap();
+        most = most.max(folder_bytes(&options.dir));
+        written = handle.store().written_bytes();
+    }
+    assert!(most <= LIMIT / 10 * 11, "{most} bytes of {LIMIT}");
+    let kept = folder_bytes(&options.dir);
+    assert!(kept >= LIMIT / 10 * 8, "only {kept} bytes of {LIMIT} are kept");
+    let floor = handle.log().floor();
+    assert!(floor > Seq::ZERO);
+    assert!(!read_all(&handle.log(), floor, 1 << 20).await.is_empty());
+    let costs = Written::read(&options.dir, "batches");
+    assert!(costs.flushed >= 4 * LIMIT, "{costs:?}");
+    assert!(costs.compacted * 10 <= costs.flushed, "{costs:?}");
+    let others = Written::read(&options.dir, "accounts");
+    assert!(others.compacted > 0, "what compaction writes is seen: {others:?}");
+    drop(retention);
+    handle.stop().unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rocksdb::{DB, IteratorMode, Options};
 
-use super::{Family, wal};
+use super::{Family, format, wal};
 use crate::{Durability, Error};
 
 /// Refuses a folder that must not be opened, before anything in it changes.
@@ -26,6 +26,8 @@ pub(crate) fn before_opening(dir: &Path, durability: Durability) -> Result<(), E
             )),
         };
     }
+    // A later format may have families that are unknown here.
+    format::check_before_opening(dir)?;
     // What cannot be listed cannot be opened, and opening it says why.
     let Ok(families) = DB::list_cf(&Options::default(), dir) else { return Ok(()) };
     let is_ours = |name: &String| Family::ALL.iter().any(|family| family.name() == name);

@@ -1,7 +1,11 @@
 //! The database: families, rows by key, one write. What the rows hold is in `keys`, `records` and
 //! `batch`; that only the sequencer writes is the sequencer's to uphold (I11).
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use protocol::did::Did;
 use protocol::ids::{HostId, Micros, Seq};
@@ -10,27 +14,35 @@ use rocksdb::{
     IteratorMode, LiveFile, ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
-use crate::Error;
 use crate::gaps::HostGap;
 use crate::hosts::Host;
+use crate::{Compression, Error};
 
 pub(crate) mod batch;
 #[cfg(test)]
 pub(crate) mod faults;
 pub(crate) mod fields;
+mod format;
+#[cfg(test)]
+mod golden;
 pub(crate) mod guard;
 pub(crate) mod keys;
 pub(crate) mod options;
 pub(crate) mod records;
 pub(crate) mod wal;
 
+pub(crate) use options::Sizes;
+
 /// An open database.
 pub(crate) struct Store {
     db: DB,
+    dir: PathBuf,
+    /// What was handed to RocksDB since the start.
+    written_bytes: AtomicU64,
     #[cfg(test)]
     pub(crate) faults: faults::Faults,
     /// Invariant: outlives `db`, which keeps its files in it.
-    _memory: Option<Memory>,
+    memory: Option<Memory>,
 }
 
 /// A file system in memory, for tests. What was written in it is there when a store is opened in
@@ -137,35 +149,46 @@ impl Memory {
 
 impl Store {
     /// Opens the database, or makes it.
-    pub(crate) fn open(dir: &Path, in_memory: Option<Memory>) -> Result<Self, Error> {
-        let database = options::database(in_memory.as_ref());
-        let db = DB::open_cf_descriptors(&database, dir, options::families())?;
+    pub(crate) fn open(
+        dir: &Path,
+        in_memory: Option<Memory>,
+        sizes: Sizes,
+        compression: Compression,
+    ) -> Result<Self, Error> {
+        let database = options::database(in_memory.as_ref(), sizes);
+        let families = options::families(sizes, compression);
+        let db = DB::open_cf_descriptors(&database, dir, families)?;
         let store = Self {
             db,
+            dir: dir.to_owned(),
+            written_bytes: AtomicU64::new(0),
             #[cfg(test)]
             faults: faults::Faults::default(),
-            _memory: in_memory,
+            memory: in_memory,
         };
-        store.check_format()?;
+        format::adopt(&store)?;
         Ok(store)
     }
 
     /// Opens these families of a database to read them as they lie there: what its write-ahead log
     /// holds is replayed in memory, and nothing is written.
     pub(crate) fn read_only(dir: &Path, families: &[Family]) -> Result<Self, Error> {
-        let mut database = options::database(None);
+        let mut database = options::database(None, Sizes::of(None));
         database.create_if_missing(false);
         database.create_missing_column_families(false);
         let named = |descriptor: &ColumnFamilyDescriptor| {
             families.iter().any(|family| family.name() == descriptor.name())
         };
-        let families = options::families().into_iter().filter(named);
+        let families =
+            options::families(Sizes::of(None), Compression::None).into_iter().filter(named);
         let db = DB::open_cf_descriptors_read_only(&database, dir, families, false)?;
         Ok(Self {
             db,
+            dir: dir.to_owned(),
+            written_bytes: AtomicU64::new(0),
             #[cfg(test)]
             faults: faults::Faults::default(),
-            _memory: None,
+            memory: None,
         })
     }
 
@@ -211,6 +234,8 @@ impl Store {
         options.set_sync(wait == Wait::Disk);
         #[cfg(test)]
         self.faults.before_write()?;
+        let bytes = u64::try_from(rows.size_in_bytes()).unwrap_or(u64::MAX);
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.db.write_opt(rows, &options)?;
         #[cfg(test)]
         self.faults.after_write()?;
@@ -273,6 +298,34 @@ impl Store {
         }
         files.sort_by_key(|file| file.first);
         Ok(files)
+    }
+
+    /// What was written since the start, as it was written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the folder takes of the disk beside files of rows, nearly all of it the WAL, with the
+    /// room that it has been given ahead; nothing of a store in memory.
+    pub(crate) fn other_bytes(&self) -> Result<u64, Error> {
+        if self.memory.is_some() {
+            return Ok(0);
+        }
+        let failed = |error| Error::Io { what: "list the data folder", source: Arc::new(error) };
+        let mut bytes = 0;
+        for file in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let file = file.map_err(failed)?;
+            if file.file_name().as_encoded_bytes().ends_with(b".sst") {
+                continue;
+            }
+            match file.metadata() {
+                Ok(file) => bytes += file.blocks() * BLOCK_BYTES,
+                // Deleted meanwhile: RocksDB needs it no more.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(bytes)
     }
 
     /// Drops the files of batches that lie wholly in `from..=to`. Blocks the caller for up to
@@ -372,30 +425,6 @@ impl Store {
         Ok(())
     }
 
-    fn check_format(&self) -> Result<(), Error> {
-        let meta = Family::Meta;
-        match self.get(meta, keys::META_FORMAT)? {
-            None => self.write_format(),
-            Some(row) => {
-                let row: [u8; 4] = row.try_into().map_err(|_| meta.corrupt("format"))?;
-                let found = u32::from_be_bytes(row);
-                match found {
-                    FORMAT => Ok(()),
-                    // What is new in this format was never in that one: the family of decisions,
-                    // and rows of accounts of the next version. From here on they may be there.
-                    FORMAT_BEFORE => self.write_format(),
-                    _ => Err(Error::Format { found, known: FORMAT }),
-                }
-            }
-        }
-    }
-
-    fn write_format(&self) -> Result<(), Error> {
-        let mut rows = WriteBatch::default();
-        rows.put_cf(self.family(Family::Meta), keys::META_FORMAT, FORMAT.to_be_bytes());
-        self.write(rows, Wait::Disk)
-    }
-
     fn read_all<T>(
         &self,
         family: Family,
@@ -428,10 +457,8 @@ pub(crate) struct BatchFile {
     pub(crate) level: i32,
 }
 
-/// The format of keys and rows as a whole.
-pub(crate) const FORMAT: u32 = 2;
-/// The format that this version reads as well, and turns into its own.
-const FORMAT_BEFORE: u32 = 1;
+/// What `stat` counts in.
+const BLOCK_BYTES: u64 = 512;
 /// What is said of a row that is not what was written.
 pub(crate) const UNREADABLE: &str = "it does not read as what was written";
 /// A replay reads batches one after the other.
