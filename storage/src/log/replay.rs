@@ -111,7 +111,7 @@ impl Stretch {
             let wire = self.wire.slice(self.start(begin)..self.start(end));
             Chunk::new(wire, last, end - begin)
         };
-        let Some(hidden) = hidden.any() else { return shared() };
+        let Some(hidden) = hidden.after(self.events[begin].seq) else { return shared() };
         let is_hidden = |position: &usize| hidden.hides(self.events[*position]);
         if !(begin..end).any(|position| is_hidden(&position)) {
             return shared();
