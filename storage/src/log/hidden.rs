@@ -98,6 +98,15 @@ impl Hidden {
         self.newest.store(set.newest(), Ordering::Release);
     }
 
+    /// The accounts of the set that have an event in this batch, which must stay for it. A verifier
+    /// lets none of them through; that readers need not look is the store's own to uphold.
+    pub(crate) fn touched(&self, view: View<'_>) -> Vec<Did> {
+        let Some(seen) = self.any() else { return Vec::new() };
+        let events = (0..view.events()).map(|position| view.event(position));
+        let touched = events.filter(|event| seen.hides(*event));
+        touched.filter_map(|event| Some(seen.0.accounts.get(&event.did_hash)?.0.clone())).collect()
+    }
+
     /// The accounts of which nothing is in the log after `floor`.
     pub(crate) fn outdated(&self, floor: Seq) -> Vec<Did> {
         let Some(seen) = self.any() else { return Vec::new() };

@@ -64,6 +64,9 @@ impl Sequencer {
             rows.put_cf(self.store.family(Family::Batches), key, batch.value());
             let head = records::head(self.head, now);
             rows.put_cf(self.store.family(Family::Meta), keys::META_HEAD, head);
+            for did in self.log.hidden().touched(batch.view()) {
+                hidden.entry(did).or_insert(true);
+            }
         }
         for id in hosts.iter() {
             let row = records::host(&self.hosts.row(*id)?.host);
