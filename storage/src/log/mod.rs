@@ -30,12 +30,27 @@ mod wire;
 
 use cache::{Cache, Load, Place};
 use hidden::Hidden;
-use replay::Stretch;
+use replay::{Rooms, Stretch};
 use tail::{Tail, Tailed};
 
 /// The log. Cheap to clone.
 #[derive(Clone)]
 pub struct Log(Arc<Shared>);
+
+impl Shared {
+    /// Loads and keeps. Blocks on the disk.
+    fn load(&self, load: &Load, head: Seq) -> Result<Arc<Stretch>, Error> {
+        let stretch = Stretch::load(&self.store, &self.rooms, load.after, load.until, head)?;
+        let missing = || Family::Batches.corrupt("nothing between a cursor and the tail");
+        let stretch = Arc::new(stretch.ok_or_else(missing)?);
+        load.keep(&stretch);
+        self.metrics.disk_reads.increment(1);
+        let bytes = u64::try_from(stretch.bytes()).unwrap_or(u64::MAX);
+        self.metrics.disk_read_bytes.increment(bytes);
+        self.metrics.replay_cache_bytes.set(size(self.cache.bytes()));
+        Ok(stretch)
+    }
+}
 
 /// A reader that waits for the head to move.
 pub struct Follower(Log);
@@ -89,6 +104,8 @@ struct Shared {
     followers: AtomicUsize,
     /// What was read from RocksDB for readers behind the tail.
     cache: Arc<Cache>,
+    /// Where that lies in memory.
+    rooms: Arc<Rooms>,
     /// Reads of RocksDB at a time, each in a thread of the runtime's blocking pool.
     disk_reads: Arc<Semaphore>,
     failure: Failure,
@@ -125,6 +142,7 @@ impl Log {
             head: watch::Sender::new(head),
             followers: AtomicUsize::new(0),
             cache: Arc::new(Cache::new(CACHE_BYTES_MAX)),
+            rooms: Arc::default(),
             disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
             failure,
             metrics,
@@ -217,7 +235,10 @@ impl Log {
             return Ok(Read::BelowFloor(self.floor()));
         }
         match stretch {
-            Ok(stretch) => Ok(Read::Chunk(stretch.read(after, bytes_max, &self.0.hidden))),
+            Ok(stretch) => {
+                self.read_ahead(stretch.last(), head);
+                Ok(Read::Chunk(stretch.read(after, bytes_max, &self.0.hidden)))
+            }
             Err(error) => {
                 self.0.failure.report(&error);
                 Err(error)
@@ -232,20 +253,27 @@ impl Log {
         permit: OwnedSemaphorePermit,
     ) -> Result<Arc<Stretch>, Error> {
         let shared = Arc::clone(&self.0);
-        let read = move || {
-            let stretch = Stretch::load(&shared.store, load.after, load.until, head)?;
-            let missing = || Family::Batches.corrupt("nothing between a cursor and the tail");
-            let stretch = Arc::new(stretch.ok_or_else(missing)?);
-            load.keep(&stretch);
-            shared.metrics.disk_reads.increment(1);
-            let bytes = u64::try_from(stretch.bytes()).unwrap_or(u64::MAX);
-            shared.metrics.disk_read_bytes.increment(bytes);
-            shared.metrics.replay_cache_bytes.set(size(shared.cache.bytes()));
-            // Held until the reader has what was read, so that this bounds memory, too.
-            Ok((stretch, permit))
-        };
+        // The permit is held until the reader has what was read, so that this bounds memory, too.
+        let read = move || Ok((shared.load(&load, head)?, permit));
         let (stretch, _permit) = spawn_blocking(read).await.unwrap_or(Err(Error::Panicked))?;
         Ok(stretch)
+    }
+
+    /// Loads what comes next while the reader is busy with what it has, unless others wait for
+    /// the disk, or the tail has it.
+    fn read_ahead(&self, after: Seq, head: Seq) {
+        if after >= self.0.tail.from() {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.0.disk_reads).try_acquire_owned() else { return };
+        let Some(load) = self.0.cache.load(after) else { return };
+        let shared = Arc::clone(&self.0);
+        let read = move || {
+            let _permit = permit;
+            // Whoever comes to this place meets the error himself, if it is still there.
+            drop(shared.load(&load, head));
+        };
+        drop(spawn_blocking(read));
     }
 
     /// Shows a committed batch to readers. For the sequencer alone.

@@ -1,6 +1,9 @@
 //! The log from RocksDB, for readers that are behind the tail: read in stretches that serve every
 //! reader who comes by.
 
+use std::mem;
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use protocol::ids::Seq;
 
@@ -22,11 +25,53 @@ pub(crate) struct Stretch {
     events: Vec<Indexed>,
 }
 
+/// Room for stretches that was used before: memory that is handed back to the system and taken
+/// again costs more than a third of a copy, and the allocator of many threads keeps much of it.
+#[derive(Default)]
+pub(crate) struct Rooms(Mutex<Vec<Vec<u8>>>);
+
+/// Room that goes back when its last reader is done.
+struct Room {
+    bytes: Vec<u8>,
+    rooms: Arc<Rooms>,
+}
+
+impl Rooms {
+    /// Room for so many bytes, at least for most stretches.
+    fn take(self: &Arc<Self>, bytes: usize) -> Room {
+        let used = self.0.lock().expect("no holder of this lock panics").pop();
+        let mut bytes_of = used.unwrap_or_else(|| Vec::with_capacity(ROOM_BYTES));
+        bytes_of.reserve(bytes);
+        Room { bytes: bytes_of, rooms: Arc::clone(self) }
+    }
+}
+
+impl AsRef<[u8]> for Room {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut bytes = mem::take(&mut self.bytes);
+        bytes.clear();
+        // Poisoned or full: then this one is freed like any other memory.
+        if let Ok(mut rooms) = self.rooms.0.lock()
+            && bytes.capacity() == ROOM_BYTES
+            && rooms.len() < ROOMS_MAX
+        {
+            rooms.push(bytes);
+        }
+    }
+}
+
 impl Stretch {
     /// The whole batches after `after`, or around it, as many as have room, but none that `until`
     /// already holds. `None` if there are none up to `head`. Blocks on the disk.
     pub(crate) fn load(
         store: &Store,
+        rooms: &Arc<Rooms>,
         after: Seq,
         until: Option<Seq>,
         head: Seq,
@@ -49,7 +94,7 @@ impl Stretch {
         {
             batches.next();
         }
-        let mut loaded: Option<(Seq, Vec<u8>)> = None;
+        let mut loaded: Option<(Seq, Room)> = None;
         let mut events = Vec::new();
         let mut last = after;
         while let Some((key, value)) = batches.item() {
@@ -57,14 +102,13 @@ impl Stretch {
             if batch.previous() > last {
                 return Err(Family::Batches.corrupt_at(key, "the batch before it is missing"));
             }
-            let filled = loaded.as_ref().map_or(0, |(_, wire)| wire.len());
+            let filled = loaded.as_ref().map_or(0, |(_, room)| room.bytes.len());
             let is_held = until.is_some_and(|until| batch.previous() >= until);
             if loaded.is_some() && (filled + value.len() > ROOM_BYTES || is_held) {
                 break;
             }
-            let (_, wire) = loaded.get_or_insert_with(|| {
-                (batch.previous(), Vec::with_capacity(ROOM_BYTES.max(value.len())))
-            });
+            let take = || (batch.previous(), rooms.take(value.len()));
+            let wire = &mut loaded.get_or_insert_with(take).1.bytes;
             events.extend(
                 (0..batch.events()).map(|position| batch.event(position).moved(wire.len())),
             );
@@ -77,7 +121,7 @@ impl Stretch {
             batches.next();
         }
         batches.status()?;
-        Ok(loaded.map(|(from, wire)| Self { from, wire: Bytes::from(wire), events }))
+        Ok(loaded.map(|(from, room)| Self { from, wire: Bytes::from_owner(room), events }))
     }
 
     /// The cursor that it follows.
@@ -137,3 +181,5 @@ fn view<'a>(key: &[u8], value: &'a [u8]) -> Result<View<'a>, Error> {
 /// Bytes read at once, unless one batch alone is larger (1 MiB at most): a read costs some 30 µs
 /// before its first byte, which are little beside the 100 µs of copying this much.
 const ROOM_BYTES: usize = 512 << 10;
+/// Kept for the next stretches: as many as are loaded and let go at about the same time.
+const ROOMS_MAX: usize = 8;

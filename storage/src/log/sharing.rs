@@ -77,6 +77,21 @@ async fn readers_fall_into_the_same_stretches_wherever_they_begin() {
     handle.stop().unwrap();
 }
 
+/// What comes next is loaded while a reader is busy: it finds it there, or on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_is_read_ahead_for() {
+    let handle = cold(60, 30_000).await;
+    let log = handle.log();
+    let Read::Chunk(chunk) = log.read(Seq::ZERO, usize::MAX).await.unwrap() else {
+        panic!("there are events");
+    };
+    assert!(!matches!(log.0.cache.find(chunk.last), Place::Absent));
+    // Nobody reads ahead of what is in the tail.
+    log.read_ahead(log.head(), log.head());
+    assert!(matches!(log.0.cache.find(log.head()), Place::Absent));
+    handle.stop().unwrap();
+}
+
 #[tokio::test]
 async fn i7_what_is_loaded_is_bounded() {
     let handle = cold(60, 1_000_000).await;

@@ -66,6 +66,11 @@ impl Tail {
         bytes
     }
 
+    /// Every event after this is in here.
+    pub(crate) fn from(&self) -> Seq {
+        self.0.read().expect("no holder of this lock panics").from
+    }
+
     pub(crate) fn head(&self) -> Seq {
         self.0.read().expect("no holder of this lock panics").head
     }
