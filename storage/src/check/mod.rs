@@ -117,11 +117,12 @@ pub fn check(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, U
         .into_iter()
         .filter(|family| families.iter().any(|name| name == family.name()))
         .collect();
-    let others = families
-        .iter()
-        .any(|name| name != "default" && !known.iter().any(|family| family.name() == name));
-    if known.is_empty() || others {
+    if !known.contains(&Family::Meta) {
         return Err(Unchecked::NoStore(dir.to_owned()));
+    }
+    let is_known = |name: &String| known.iter().any(|family| family.name() == name);
+    for other in families.iter().filter(|name| *name != "default" && !is_known(name)) {
+        checker.find(other, None, "no family of this version: a newer one may have written it");
     }
     let store = match Store::read_only(dir, &known) {
         Ok(store) => store,

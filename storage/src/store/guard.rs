@@ -30,11 +30,13 @@ pub(crate) fn before_opening(dir: &Path, durability: Durability) -> Result<(), E
     format::check_before_opening(dir)?;
     // What cannot be listed cannot be opened, and opening it says why.
     let Ok(families) = DB::list_cf(&Options::default(), dir) else { return Ok(()) };
-    let is_ours = |name: &String| Family::ALL.iter().any(|family| family.name() == name);
-    if let Some(other) = families.iter().find(|name| *name != "default" && !is_ours(name)) {
-        return foreign(format!("it has the column family {other}"));
-    }
+    // With it, its format says what to do about families that are not known here.
     if !families.iter().any(|name| name == Family::Meta.name()) {
+        let is_ours = |name: &String| Family::ALL.iter().any(|family| family.name() == name);
+        if let Some(other) = families.iter().find(|name| *name != "default" && !is_ours(name)) {
+            return foreign(format!("it has the column family {other}"));
+        }
+        // A first start that was killed has made no family yet, and no row.
         let database = DB::open_for_read_only(&Options::default(), dir, false)?;
         if database.iterator(IteratorMode::Start).next().is_some() {
             return foreign("it is a database of another program".to_owned());
