@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderValue;
 use protocol::host::HostName;
 use protocol::ids::{Epoch, HostId, Micros};
+use protocol::tripwire::Tripwire;
 use tokio::runtime;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,6 +37,8 @@ pub struct Options {
     pub dials_max: usize,
     /// How long things take.
     pub timing: Timing,
+    /// Where tests end the process.
+    pub tripwire: Tripwire,
 }
 
 /// A host as the store knows it when its task starts.
@@ -58,6 +61,7 @@ pub(crate) struct Context {
     pub(crate) dial: Dial,
     pub(crate) user_agent: HeaderValue,
     pub(crate) timing: Timing,
+    pub(crate) tripwire: Tripwire,
     pub(crate) pool: Arc<Pool>,
     /// Nothing is read and nobody is dialled while this is true.
     pub(crate) held: watch::Sender<bool>,
@@ -94,6 +98,7 @@ pub fn start(options: Options, reports: mpsc::Sender<Told>) -> Handle {
         dial: options.dial,
         user_agent: options.user_agent,
         timing: options.timing,
+        tripwire: options.tripwire,
         pool: Arc::new(Pool::new(options.intake_bytes, metrics.intake_used_bytes.clone())),
         held: watch::Sender::new(false),
         dials: Semaphore::new(options.dials_max.clamp(1, Semaphore::MAX_PERMITS)),

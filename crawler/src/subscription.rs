@@ -11,6 +11,7 @@ use protocol::host::HostName;
 use protocol::ids::{HostId, HostSeq};
 use protocol::reject::Reject;
 use protocol::ticket::Ticket;
+use protocol::tripwire::Point;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -287,6 +288,7 @@ impl Subscription {
             Some((kind, did)) => Content::Event { kind, did, frame },
             None => Content::Passed,
         };
+        self.context.tripwire.pass(Point::AfterReceive);
         self.intake.deliver(Inbound { ticket, received: (self.context.clock)(), content });
         self.backoff.progress();
         None

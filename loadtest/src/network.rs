@@ -14,7 +14,10 @@ use crate::dns::Dns;
 use crate::hosts::{self, Host};
 use crate::oracle::Oracle;
 use crate::plc::{Fault, Plc};
+use crate::wire::Frame;
+use crate::world::account::Account;
 use crate::world::lies::{Deed, Directory, Expect, HostAnswer, RelayDeed, Specimen, Step};
+use crate::world::migration::Migration;
 use crate::world::{self, Event, World};
 
 /// What to start.
@@ -124,8 +127,33 @@ impl Network {
         if event.seqs_skipped > 0 {
             host.skip(event.seqs_skipped);
         }
-        self.oracle.expect(&event.did, &event.frame);
-        let seq = host.append(&event.frame);
+        self.say(event.host, &event.did, &event.frame)
+    }
+
+    /// Moves a reserved account to another host, which says all that it has to say of it; what the
+    /// old host still says is left to the caller, and must be dropped if the new one was heard.
+    pub fn migrate(&mut self, did: &Did, host: usize) -> Migration {
+        let migration = self.world.migrate(did, host, self.clock);
+        self.publish(did, host, migration.document.clone());
+        if let Some(row) = self.world.account(did).and_then(Account::row) {
+            self.hosts[host].set_repo(did, row);
+        }
+        let [account, identity, unsigned, first] = &migration.new;
+        for frame in [account, identity] {
+            self.say(host, did, frame);
+        }
+        self.hosts[host].append(unsigned);
+        for frame in [first, &migration.later] {
+            self.say(host, did, frame);
+        }
+        migration
+    }
+
+    /// A host sends a frame that must pass.
+    fn say(&mut self, host: usize, did: &Did, frame: &Frame) -> u64 {
+        let seq = self.hosts[host].seq() + 1;
+        self.oracle.expect_from(host, seq, did, frame);
+        assert_eq!(self.hosts[host].append(frame), seq, "nobody else appends to it");
         self.sent.fetch_add(1, Ordering::Relaxed);
         seq
     }

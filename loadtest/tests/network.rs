@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use loadtest::consumers::subscribe;
 use loadtest::network::{Network, Options};
-use loadtest::oracle::{Finding, Witness};
+use loadtest::oracle::{Decision, Finding, Witness};
 use loadtest::plc::Fault;
 use loadtest::wire::Frame;
 use loadtest::world::START;
 use loadtest::world::account::account_frame;
 use protocol::ids::Micros;
+use serde_json::json;
 
 fn options() -> Options {
     Options {
@@ -135,6 +136,83 @@ async fn the_oracle_knows_an_account_event_of_the_relay_at_any_time() {
         frame.with_seq(seq).into()
     });
     assert!(matches!(judge(&network, &twice)[..], [Finding::Repeated(_)]));
+}
+
+/// What the oracle reads out of frames is what the world knows of its accounts.
+#[tokio::test]
+async fn the_oracle_knows_what_a_relay_must_answer_about_accounts() {
+    let mut network = Network::start(&options()).await.unwrap();
+    let did = network.world.accounts()[2].did.clone();
+    assert_eq!(network.oracle.state(&did, usize::MAX), None);
+    network.send_next(500);
+    let resting = |network: &Network| {
+        network.world.accounts().iter().filter(|account| !account.standing.is_active()).count()
+    };
+    // That is one event, so nothing of the world's is still to be sent.
+    loop {
+        let before = resting(&network);
+        network.send_next(1);
+        if resting(&network) > before {
+            break;
+        }
+    }
+    let mut at_rest = 0;
+    for account in network.world.accounts() {
+        let frames = network.oracle.frames_of(&account.did);
+        let state = network.oracle.state(&account.did, frames).unwrap();
+        let row = account.row().unwrap();
+        assert_eq!(state.rev(), Some(&*row.rev));
+        assert_eq!(state.published(), (row.standing.is_active(), row.standing.status()));
+        let commit = state.latest_commit();
+        match row.standing.status() {
+            None => {
+                assert_eq!(commit.unwrap(), json!({ "cid": row.head, "rev": row.rev }));
+            }
+            Some(status) => {
+                at_rest += 1;
+                assert_eq!(state.repo_status(&account.did)["status"], status);
+                assert!(commit.is_err());
+            }
+        }
+    }
+    assert!(at_rest > 0, "nobody rests");
+
+    network.oracle.expect_decision(&did, Decision::Takendown);
+    let state = network.oracle.state(&did, usize::MAX).unwrap();
+    assert_eq!(
+        (state.published(), state.local()),
+        ((false, Some("takendown")), Decision::Takendown)
+    );
+    assert_eq!(state.latest_commit(), Err("RepoTakendown"));
+    assert!(state.rev().is_some());
+}
+
+#[tokio::test]
+async fn i5_the_oracle_knows_how_far_a_cursor_may_be() {
+    let mut network = Network::start(&options()).await.unwrap();
+    network.send_next(400);
+    let messages = relayed(&network).await;
+    let first_of_second = network.hosts[0].len();
+    let check = |seen: &[Bytes], host: usize, expected: Option<u64>| {
+        let mut witness = Witness::default();
+        seen.iter().for_each(|message| witness.see(message));
+        assert_eq!(network.oracle.cursor_max(host, &witness), expected, "{}", seen.len());
+        assert_eq!(network.oracle.judge_so_far(&witness), []);
+    };
+    check(&messages, 0, None);
+    check(&messages, 1, None);
+    check(&messages[..first_of_second], 0, None);
+    check(&messages[..first_of_second], 1, Some(0));
+    let mut subscription = subscribe(&network.hosts[0].url(), Some(0)).await.unwrap();
+    for count in 0..first_of_second {
+        let message = subscription.next_message().await.unwrap();
+        let (seq, _) = Frame::split(&message).unwrap();
+        check(&messages[..count], 0, Some(seq - 1));
+    }
+    // What is there twice, or came before its time, is no beginning.
+    let mut witness = Witness::default();
+    renumbered(&[messages[0].clone(), messages[0].clone()]).iter().for_each(|it| witness.see(it));
+    assert_ne!(network.oracle.judge_so_far(&witness), []);
 }
 
 #[tokio::test]

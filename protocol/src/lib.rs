@@ -30,6 +30,7 @@ pub mod ids;
 pub mod recycle;
 pub mod reject;
 pub mod ticket;
+pub mod tripwire;
 pub mod txt;
 
 /// Fuzz target: every word's one form is its own form.

@@ -21,6 +21,7 @@ use loadtest::report::{Report, Spread, count_f64};
 use loadtest::world::{self, World};
 use protocol::did::Did;
 use protocol::ids::Micros;
+use protocol::tripwire::Tripwire;
 use relay::process;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -306,6 +307,7 @@ fn gaps(dir: &Path) -> anyhow::Result<(usize, usize, usize)> {
         tail_bytes: 2 << 20,
         clock: Arc::new(now),
         accept_clock: false,
+        tripwire: Tripwire::default(),
         shards: 1,
     })?;
     let hosts = storage.hosts(None, 1_000);

@@ -19,6 +19,7 @@ use protocol::did::Did;
 use protocol::host::{HostName, HostRules};
 use protocol::ids::Micros;
 use protocol::keys::{Curve, SigningKey};
+use protocol::tripwire::Tripwire;
 use storage::{Entry, IdentityRow};
 use support::{Relay, messages, now, until};
 
@@ -87,6 +88,7 @@ fn open(dir: &Path) -> storage::Handle {
         tail_bytes: 2 << 20,
         clock: Arc::new(now),
         accept_clock: false,
+        tripwire: Tripwire::default(),
         shards: 2,
     })
     .unwrap()

@@ -13,6 +13,7 @@ use loadtest::network::{Network, Options};
 use loadtest::wire::Frame;
 use loadtest::world::Event;
 use protocol::did::Did;
+use protocol::tripwire::Tripwire;
 use support::{Relay, messages, now, until};
 
 /// I13: what was dropped for our own fault is owed, too.
@@ -164,6 +165,7 @@ fn owed(dir: &Path) -> Vec<Did> {
         tail_bytes: 1 << 20,
         clock: Arc::new(now),
         accept_clock: true,
+        tripwire: Tripwire::default(),
         shards: 1,
     });
     let store = store.unwrap();

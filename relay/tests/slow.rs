@@ -12,6 +12,7 @@ use protocol::did::Did;
 use protocol::frame::{self, Outgoing, Peek};
 use protocol::ids::{Micros, Seq};
 use protocol::tid::Tid;
+use protocol::tripwire::Tripwire;
 use protocol::ws::{Header, Opcode};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -45,6 +46,7 @@ fn open(tail_bytes: usize, retention: Duration) -> storage::Handle {
         tail_bytes,
         clock: Arc::new(move || Micros(1_700_000_000_000_000).plus(start.elapsed())),
         accept_clock: false,
+        tripwire: Tripwire::default(),
         shards: 1,
     })
     .unwrap()

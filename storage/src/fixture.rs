@@ -16,6 +16,7 @@ use protocol::frame::{Kind, Outgoing};
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
 use protocol::ticket::{Permit, Ticket};
+use protocol::tripwire::Tripwire;
 use protocol::ws::Header;
 
 use crate::{
@@ -61,6 +62,7 @@ pub(crate) fn options(clock: &Clockwork, memory: &Memory) -> Options {
         tail_bytes: 1 << 20,
         clock: Arc::new(move || Micros(clock.now())),
         accept_clock: false,
+        tripwire: Tripwire::default(),
         shards: 2,
     }
 }

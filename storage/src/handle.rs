@@ -100,6 +100,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         islands: 0,
         pending: Pending::empty(options.shards),
         committed: Micros(0),
+        tripwire: options.tripwire.clone(),
         _alive: watching,
     };
     let retention = Retention {
@@ -110,6 +111,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         retention_bytes: options.retention_bytes,
         sequencer: queue.clone(),
         metrics,
+        tripwire: options.tripwire,
     };
     let threads = Mutex::new(Some(start(sequencer, retention, &failure)?));
     let (dir, backup) = (options.dir, Mutex::default());
@@ -369,6 +371,7 @@ impl Handle {
             retention_bytes: options.retention_bytes,
             sequencer: self.0.queue.clone(),
             metrics: Arc::new(Metrics::register()),
+            tripwire: options.tripwire.clone(),
         }
     }
 }

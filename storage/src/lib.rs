@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use protocol::did::Did;
 use protocol::ids::{HostId, Micros, Seq};
+use protocol::tripwire::Tripwire;
 
 mod handle;
 
@@ -73,6 +74,8 @@ pub struct Options {
     pub accept_clock: bool,
     /// How many shards number their entries with [`Mark`]s.
     pub shards: usize,
+    /// Where tests end the process.
+    pub tripwire: Tripwire,
 }
 
 /// What a commit waits for before anybody sees it.

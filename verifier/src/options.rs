@@ -8,6 +8,7 @@ use protocol::account::Account;
 use protocol::did::Did;
 use protocol::host::HostRules;
 use protocol::ids::Micros;
+use protocol::tripwire::Tripwire;
 
 use crate::containment::OnPanic;
 use crate::faults::Faults;
@@ -44,6 +45,8 @@ pub struct Options {
     pub on_panic: OnPanic,
     /// Faults that tests provoke.
     pub faults: Faults,
+    /// Where tests end the process.
+    pub tripwire: Tripwire,
 }
 
 /// What becomes of the `handle` field of an `#identity`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use metrics::Gauge;
 use protocol::fetch::Fetch;
 use protocol::ids::Micros;
+use protocol::tripwire::{Point, Tripwire};
 use protocol::txt::Txt;
 use tokio::sync::oneshot;
 use tracing::error;
@@ -102,6 +103,7 @@ pub fn start(
             out: Arc::clone(&out),
             clock: Arc::clone(&options.clock),
             held_recheck: options.timing.held_recheck,
+            tripwire: options.tripwire.clone(),
             queued: queued.clone(),
             orders: orders.clone(),
         };
@@ -199,6 +201,7 @@ struct Worker {
     out: Out,
     clock: Clock,
     held_recheck: Duration,
+    tripwire: Tripwire,
     queued: Gauge,
     orders: Gauge,
 }
@@ -263,6 +266,7 @@ impl Worker {
         }
         let verdicts = self.shard.take_verdicts();
         if !verdicts.is_empty() {
+            self.tripwire.pass(Point::AfterVerify);
             (self.out)(verdicts);
         }
     }

@@ -15,6 +15,7 @@ use protocol::frame::{self, Outgoing, Peek};
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
 use protocol::ticket::{Permit, Ticket};
+use protocol::tripwire::Tripwire;
 use protocol::txt::{Txt, TxtError};
 use verifier::{
     Content, Event, Faults, Handle, Handles, Lenience, Options, Origin, Outcome, Outreach, Recall,
@@ -75,6 +76,7 @@ impl World {
             },
             on_panic: Arc::new(|panicked| panic!("{panicked:?}")),
             faults: Faults::default(),
+            tripwire: Tripwire::default(),
         };
         let said: Arc<(Mutex<Vec<Verdict>>, Condvar)> = Arc::default();
         let out = {

@@ -14,6 +14,7 @@ use http::HeaderValue;
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
+use protocol::tripwire::Tripwire;
 use serde_ipld_dagcbor::to_vec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -183,6 +184,7 @@ impl Net {
             intake_bytes: 64 * 1024 * 1024,
             dials_max: 4,
             timing,
+            tripwire: Tripwire::default(),
         };
         let (told_tx, mut told) = mpsc::channel::<Told>(1000);
         let (open, mut gate) = watch::channel(true);

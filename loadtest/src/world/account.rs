@@ -31,6 +31,8 @@ pub struct Account {
     pub(super) sync_spent: bool,
     /// How often its standing changed; relays limit that.
     pub(super) standing_changes: u32,
+    /// The crowd's traffic passes it by.
+    pub(super) is_reserved: bool,
 }
 
 /// What a host says of an account.
@@ -89,6 +91,7 @@ impl Account {
             key: draw_key(rng, curve),
             sync_spent: false,
             standing_changes: 0,
+            is_reserved: false,
         }
     }
 

@@ -152,6 +152,12 @@ impl World {
         number
     }
 
+    /// Takes an account of the crowd out of its traffic: what it does is up to whoever calls.
+    pub fn reserve(&mut self, did: &Did) {
+        let account = self.accounts.iter_mut().find(|account| account.did == *did);
+        account.expect("an account of this world").is_reserved = true;
+    }
+
     /// The four events of a new account.
     fn announce(&mut self, index: usize, now: Micros) -> Vec<Event> {
         let times = [now; 4].map(|now| self.tick(now));

@@ -5,7 +5,7 @@ use protocol::ids::Micros;
 use protocol::tid::Tid;
 use rand::RngExt;
 
-use super::account::Standing;
+use super::account::{Account, Standing};
 use super::record::{self, Collection};
 use super::repo::{CLOCK_ID, Write};
 use super::{Event, World};
@@ -46,8 +46,14 @@ impl World {
         if let Some(event) = self.pending.pop_front() {
             return event;
         }
-        assert!(self.crowd > 0, "somebody must cause an event");
-        let index = self.rng.random_range(0..self.crowd);
+        let is_free = |account: &Account| !account.is_reserved;
+        assert!(self.accounts[..self.crowd].iter().any(is_free), "somebody must cause an event");
+        let index = loop {
+            let index = self.rng.random_range(0..self.crowd);
+            if is_free(&self.accounts[index]) {
+                break index;
+            }
+        };
         let mut events = match self.accounts[index].standing {
             Standing::Active => self.occur(index, now),
             Standing::Deactivated => self.reactivate(index, now),

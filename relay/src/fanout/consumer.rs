@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::frame::{self, Peek};
 use protocol::ids::{Micros, Seq};
+use protocol::tripwire::Point;
 use protocol::ws::{Header, Opcode};
 use storage::{Chunk, Read};
 use tokio::net::TcpStream;
@@ -221,7 +222,15 @@ impl Consumer {
     /// rest of the frame that was begun: a consumer that does not drain holds one frame, never a
     /// batch (I10).
     async fn send_chunk(&mut self, link: &mut Link, chunk: Chunk) -> Result<(), End> {
-        let written = link.write_now(&chunk.bytes).map_err(|broken| ended(link, broken))?;
+        let tripwire = &self.fanout.0.options.tripwire;
+        let part = tripwire.part(Point::MidWrite, chunk.bytes.len());
+        let mut written =
+            link.write_now(&chunk.bytes[..part]).map_err(|broken| ended(link, broken))?;
+        if written == part && part < chunk.bytes.len() {
+            tripwire.pass(Point::MidWrite);
+            let rest = link.write_now(&chunk.bytes[part..]);
+            written += rest.map_err(|broken| ended(link, broken))?;
+        }
         let metrics = &self.fanout.0.metrics;
         if written == chunk.bytes.len() {
             metrics.sent(u64::from(chunk.frames), written);

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::ids::{Micros, Seq};
+use protocol::tripwire::Tripwire;
 use storage::Log;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub struct Options {
     pub ping_every: Duration,
     /// Threads for consumers that are further behind than memory reaches.
     pub replay_threads: usize,
+    /// Where tests end the process.
+    pub tripwire: Tripwire,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             stall_max: Duration::from_secs(60),
             ping_every: Duration::from_secs(30),
             replay_threads: replay_threads(),
+            tripwire: Tripwire::default(),
         }
     }
 }

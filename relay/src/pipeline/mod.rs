@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use crawler::{Report, State, Told};
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::ids::Micros;
+use protocol::tripwire::{Point, Tripwire};
 use storage::{HostNote, HostState};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -50,6 +51,7 @@ pub struct Relay {
     serving: JoinHandle<()>,
     consumers: Fanout,
     admin: std::thread::JoinHandle<()>,
+    tripwire: Tripwire,
 }
 
 type Clock = Arc<dyn Fn() -> Micros + Send + Sync>;
@@ -60,7 +62,8 @@ impl Relay {
     pub async fn start(config: &Serve, recorder: PrometheusHandle) -> anyhow::Result<Self> {
         let (listed, lenience) = (config.host_names()?, config.lenience()?);
         let token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
-        let clock = clock();
+        let clock = fault::clock(&config.faults, clock());
+        let tripwire = fault::tripwire(&config.faults, &config.data_dir);
         let (stop, stopped) = watch::channel(false);
 
         // 4. Out.
@@ -73,7 +76,7 @@ impl Relay {
         let admin_address = admin.as_ref().map(|(socket, _)| socket.local_addr()).transpose()?;
 
         // 3. Order and keep.
-        let options = storage_options(config, Arc::clone(&clock));
+        let options = storage_options(config, Arc::clone(&clock), tripwire.clone());
         let storage = tokio::task::spawn_blocking(|| storage::open(options))
             .await
             .context("open the store")?
@@ -85,7 +88,7 @@ impl Relay {
             .context("look for room on the disk")?;
         let consumers = Fanout::start(
             storage.log(),
-            fanout_options(config),
+            fanout::Options { tripwire: tripwire.clone(), ..fanout_options(config) },
             metrics::Fanout::register(),
             stopped.clone(),
         )
@@ -103,7 +106,10 @@ impl Relay {
         let (on_panic, panics) = panics::start(&config.data_dir)?;
         let timing = verifier::Timing::default();
         let verifier = verifier::start(
-            verifier_options(config, Arc::clone(&clock), timing.clone(), on_panic),
+            verifier::Options {
+                tripwire: tripwire.clone(),
+                ..verifier_options(config, Arc::clone(&clock), timing.clone(), on_panic)
+            },
             verifier::Outreach { fetch: fetch.clone(), txt: outreach::txt(&dialer) },
             tokio::runtime::Handle::current(),
             recall::recall(&storage),
@@ -135,8 +141,8 @@ impl Relay {
 
         // 1. In.
         let (reports_tx, reports_rx) = mpsc::channel(REPORTS_MAX);
-        let crawler =
-            crawler::start(crawler_options(config, dialer, Arc::clone(&clock))?, reports_tx);
+        let options = crawler_options(config, dialer, Arc::clone(&clock), tripwire.clone())?;
+        let crawler = crawler::start(options, reports_tx);
         let reports = tokio::spawn(forward_reports(reports_rx, storage.clone()));
         let stages = hosts::Stages {
             storage: storage.clone(),
@@ -188,6 +194,7 @@ impl Relay {
             serving,
             consumers,
             admin,
+            tripwire,
         })
     }
 
@@ -195,12 +202,14 @@ impl Relay {
     /// consumers have it; close.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { storage, crawler, verifier, panics, export, reports, room, .. } = self;
-        let Self { stop, serving, consumers, admin, .. } = self;
+        let Self { stop, serving, consumers, admin, tripwire, .. } = self;
         room.abort();
         crawler.stop().await;
+        tripwire.pass(Point::ShutdownCrawler);
         // What it has read and not noted is read again.
         export.inspect(JoinHandle::abort);
         tokio::task::spawn_blocking(move || verifier.stop()).await.context("stop the verifier")?;
+        tripwire.pass(Point::ShutdownVerifier);
         let kept = tokio::task::spawn_blocking(move || panics.join()).await;
         if !matches!(kept, Ok(Ok(()))) {
             tracing::warn!("the keeper of frames did not end in order");
@@ -208,6 +217,7 @@ impl Relay {
         reports.abort();
         // The log stays readable: what was committed at last still goes out.
         tokio::task::spawn_blocking(move || storage.stop()).await.context("stop the store")??;
+        tripwire.pass(Point::ShutdownConsumers);
         stop.send_replace(true);
         consumers.ended(CONSUMERS_END_MAX).await;
         serving.await.context("stop serving")?;
@@ -264,7 +274,7 @@ fn host_state(state: State) -> Option<HostState> {
     }
 }
 
-fn storage_options(config: &Serve, clock: Clock) -> storage::Options {
+fn storage_options(config: &Serve, clock: Clock, tripwire: Tripwire) -> storage::Options {
     storage::Options {
         dir: config.data_dir.clone(),
         in_memory: None,
@@ -280,6 +290,7 @@ fn storage_options(config: &Serve, clock: Clock) -> storage::Options {
         clock,
         accept_clock: config.accept_clock,
         shards: config.verifier_threads(),
+        tripwire,
     }
 }
 
@@ -310,6 +321,7 @@ fn verifier_options(
         timing,
         on_panic,
         faults: fault::of_verifier(&config.faults),
+        tripwire: Tripwire::default(),
     }
 }
 
@@ -325,6 +337,7 @@ fn crawler_options(
     config: &Serve,
     dialer: Arc<outreach::Dialer>,
     clock: Clock,
+    tripwire: Tripwire,
 ) -> anyhow::Result<crawler::Options> {
     let dial = crawler::Dial::new(move |host| {
         let dialer = Arc::clone(&dialer);
@@ -337,6 +350,7 @@ fn crawler_options(
         intake_bytes: config.intake_bytes.0,
         dials_max: DIALS_MAX,
         timing: crawler::Timing::default(),
+        tripwire,
     })
 }
 

@@ -108,12 +108,27 @@ impl Relay {
 
     /// SIGTERM, how the process ended, and all of its log that nobody has read yet.
     pub fn terminate_with_log(mut self) -> (ExitStatus, Vec<String>) {
+        self.ask_to_stop();
+        let status = self.child.wait().unwrap();
+        (status, self.log.iter().collect())
+    }
+
+    /// SIGTERM; it ends in its own time.
+    pub fn ask_to_stop(&self) {
         let pid = self.child.id().to_string();
         // The shell's own: a bare Debian has no program of this name.
         let kill = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
         assert!(kill.unwrap().success());
-        let status = self.child.wait().unwrap();
-        (status, self.log.iter().collect())
+    }
+
+    /// How it ended, once it has.
+    pub fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// All of the log that nobody has read yet, of a relay that has ended.
+    pub fn rest_of_log(&self) -> Vec<String> {
+        self.log.iter().collect()
     }
 
     /// Waits until it has ended by itself, and how.
@@ -221,20 +236,25 @@ pub async fn post(address: &str, path: &str, body: &str) -> (u16, String) {
     request(address, &head, body).await
 }
 
-/// Status and the whole answer but its status line, of any request head without its last line.
+/// Status and body of the answer to any request head without its last line.
 pub async fn request(address: &str, head: &str, body: &str) -> (u16, String) {
+    request_of(address, head, body).await.expect("a relay that answers")
+}
+
+/// As [`request`], of a relay that may be killed meanwhile.
+pub async fn request_of(address: &str, head: &str, body: &str) -> Option<(u16, String)> {
     let exchange = async {
-        let mut socket = TcpStream::connect(address).await.unwrap();
+        let mut socket = TcpStream::connect(address).await.ok()?;
         let request = format!("{head}Connection: close\r\n\r\n{body}");
-        socket.write_all(request.as_bytes()).await.unwrap();
+        socket.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).await.unwrap();
-        String::from_utf8(answer).unwrap()
+        socket.read_to_end(&mut answer).await.ok()?;
+        String::from_utf8(answer).ok()
     };
-    let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time");
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    (status, dechunked(&answer, body))
+    let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some((status, dechunked(&answer, body)))
 }
 
 fn dechunked(answer: &str, body: &str) -> String {

@@ -133,6 +133,8 @@ impl Log {
         metrics: Arc<Metrics>,
     ) -> Self {
         let Span { begin, floor, head } = span;
+        metrics.head_seq.set(exact(head.get()));
+        metrics.floor_seq.set(exact(floor.get()));
         Self(Arc::new(Shared {
             store,
             tail: Tail::new(tail_bytes, head),

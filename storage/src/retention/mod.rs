@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use protocol::ids::Seq;
+use protocol::tripwire::{Point, Tripwire};
 
 use crate::failure::Failure;
 use crate::log::Log;
@@ -32,6 +33,7 @@ pub(crate) struct Retention {
     pub(crate) retention_bytes: Option<u64>,
     pub(crate) sequencer: Sender<Message>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tripwire: Tripwire,
 }
 
 impl Retention {
@@ -73,6 +75,7 @@ impl Retention {
                 recv(committed) -> answer => answer.map_err(|_| Error::Stopped)?,
                 recv(stop) -> _ => return Err(Error::Stopped),
             }
+            self.tripwire.pass(Point::RetentionFloor);
         }
         self.drop_below(&files, self.log.floor(), stop)?;
         self.measure()
@@ -121,6 +124,7 @@ impl Retention {
             let from = step.first().map_or(Seq::ZERO, |file| file.first);
             let to = step.iter().map(|file| file.last).max().unwrap_or(floor);
             self.store.drop_batch_files(from, to)?;
+            self.tripwire.pass(Point::RetentionDrop);
             self.metrics.files_dropped.increment(u64::try_from(step.len()).unwrap_or(0));
             // A long way to go (a limit that was lowered) leaves commits at least half of the time.
             let took = (self.clock)().since(began).min(REST_MAX);

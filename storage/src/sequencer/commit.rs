@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use protocol::ids::Micros;
+use protocol::tripwire::Point;
 
 use crate::metrics::size;
 use crate::store::batch::{Batch, Numbered};
@@ -22,13 +23,16 @@ impl Sequencer {
         let mut pending = self.pending.take();
         let frames = std::mem::take(&mut pending.frames);
         // A crash before the write: nothing happened. Hosts send again from their cursors.
+        self.tripwire.pass(Point::BeforeCommit);
         let batch = self.number(frames, began)?;
         self.complete_rows(&mut pending, batch.as_ref(), began)?;
         let rows = std::mem::take(&mut pending.rows);
         // A crash in here: the WAL has all of it or nothing (I1).
+        self.tripwire.pass(Point::InCommit);
         self.store.write(rows, self.wait_for(&pending))?;
         // A crash from here on: it is durable, and nobody has seen it. Consumers get it from their
         // cursors, and what the hosts send again falls to `already_applied`.
+        self.tripwire.pass(Point::AfterCommit);
         self.committed = began;
         self.measure(&pending, batch.as_ref(), began);
         self.publish(pending, batch);
@@ -115,6 +119,7 @@ impl Sequencer {
             settled.fetch_max(mark, Ordering::AcqRel);
         }
         if let Some(batch) = batch {
+            self.tripwire.pass(Point::BeforePublish);
             self.log.publish(batch);
         }
         drop(permits);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use protocol::ids::{Micros, Seq};
+use protocol::tripwire::{Point, Tripwire};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
@@ -23,6 +24,8 @@ pub(crate) mod clock;
 mod commit;
 pub(crate) mod entry;
 mod gather;
+#[cfg(test)]
+mod lives;
 pub(crate) mod pending;
 #[cfg(test)]
 mod tests;
@@ -51,6 +54,7 @@ pub(crate) struct Sequencer {
     pub(crate) pending: Pending,
     /// When the last commit began.
     pub(crate) committed: Micros,
+    pub(crate) tripwire: Tripwire,
     /// Goes with the thread, and so tells everybody who waits for an answer that none will come:
     /// what is left in the queue stays there unanswered.
     pub(crate) _alive: watch::Sender<()>,
@@ -89,6 +93,7 @@ impl Sequencer {
                 self.commit()?;
             }
         }
+        self.tripwire.pass(Point::ShutdownStore);
         self.commit()?;
         self.store.sync()
     }

@@ -10,6 +10,7 @@ use protocol::frame::{HostKind, Kind};
 use protocol::host::HostRules;
 use protocol::ids::{Epoch, HostId, HostSeq};
 use protocol::ticket::{Permit, Ticket};
+use protocol::tripwire::Tripwire;
 use protocol::txt::{Txt, TxtError};
 use verifier::identity::PlcLimits;
 use verifier::{
@@ -101,6 +102,7 @@ fn start(
         timing: Timing::default(),
         on_panic: Arc::new(|_| {}),
         faults: Faults::default(),
+        tripwire: Tripwire::default(),
     };
     let outreach = Outreach {
         fetch: Fetch::new(|_| async { Err(FetchError::Timeout) }),

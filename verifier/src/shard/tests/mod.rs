@@ -24,6 +24,7 @@ use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq};
 use protocol::keys::Curve;
 use protocol::ticket::{Budget, Permit};
+use protocol::tripwire::Tripwire;
 
 use super::*;
 use crate::containment::{OnPanic, Panicked, hush};
@@ -75,6 +76,7 @@ fn options(on_panic: OnPanic) -> Options {
         timing: Timing::default(),
         on_panic,
         faults: Faults::default(),
+        tripwire: Tripwire::default(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a consumer must see, known from the world alone, and the judgement of what it saw.
+//! What a consumer must see, known from the world alone, and the judgement of what it saw; and what
+//! a relay must answer about accounts and hosts while it has said so much.
 //!
 //! Frames are remembered by fingerprint: a long run fits in memory, and equality of all bytes
 //! but `seq` is still what is judged.
@@ -14,11 +15,28 @@ use protocol::frame::AccountFrame;
 use crate::consumers::{Event, decode};
 use crate::wire::{Frame, Value};
 
+mod state;
+
+use state::Change;
+pub use state::{Decision, Head, State};
+
 /// Per account, the frames that must pass, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
     accounts: BTreeMap<String, Vec<Mark>>,
+    /// By host: what must pass of it, in its order.
+    hosts: BTreeMap<usize, Vec<Sent>>,
     frames: u64,
+}
+
+/// A frame that a host has sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    /// Under this number of its host.
+    seq: u64,
+    did: String,
+    /// Its place among the account's frames.
+    index: usize,
 }
 
 /// A frame, remembered.
@@ -27,6 +45,8 @@ struct Mark {
     print: u64,
     /// Of an `#account` as relays make them: the same with the time taken out.
     timeless: Option<u64>,
+    /// What a relay answers of the account from here on.
+    change: Change,
     /// For people: kind and revision or time.
     label: Box<str>,
 }
@@ -82,6 +102,14 @@ impl Oracle {
         self.frames += 1;
     }
 
+    /// As [`Oracle::expect`], of a frame that a host sends under this number.
+    pub fn expect_from(&mut self, host: usize, seq: u64, did: &Did, frame: &Frame) {
+        self.expect(did, frame);
+        let did = did.to_string();
+        let index = self.accounts[&did].len() - 1;
+        self.hosts.entry(host).or_default().push(Sent { seq, did, index });
+    }
+
     /// As [`Oracle::expect`], of the account that the frame names.
     ///
     /// # Panics
@@ -100,8 +128,43 @@ impl Oracle {
         let did = did.to_string();
         let print = print(&account(&did, active, status, ANY_TIME));
         let label = format!("Account {active} {status:?} at any time").into();
-        self.accounts.entry(did).or_default().push(Mark { print, timeless: None, label });
+        let change = Change::Nothing;
+        self.accounts.entry(did).or_default().push(Mark { print, timeless: None, change, label });
         self.frames += 1;
+    }
+
+    /// A decision of the relay's operator, which it tells its consumers by an `#account`, and
+    /// which stands from there on.
+    pub fn expect_decision(&mut self, did: &Did, decision: Decision) {
+        let mut state = self.state(did, usize::MAX).unwrap_or_default();
+        let change = Change::Local(decision);
+        state.apply(&change);
+        let (active, status) = state.published();
+        self.expect_account(did, active, status);
+        let marks = self.accounts.get_mut(&did.to_string());
+        marks.and_then(|marks| marks.last_mut()).expect("it was just expected").change = change;
+    }
+
+    /// An account after so many of its frames have passed; `None`: none has.
+    pub fn state(&self, did: &Did, frames: usize) -> Option<State> {
+        let marks = self.accounts.get(&did.to_string())?;
+        let passed = &marks[..marks.len().min(frames)];
+        let mut state = State::default();
+        passed.iter().for_each(|mark| state.apply(&mark.change));
+        (!passed.is_empty()).then_some(state)
+    }
+
+    /// Frames of an account that must pass.
+    pub fn frames_of(&self, did: &Did) -> usize {
+        self.accounts.get(&did.to_string()).map_or(0, Vec::len)
+    }
+
+    /// The greatest cursor that a relay may hold of a host while its log is what the witness saw:
+    /// the number before the first frame that is not in the log. `None`: everything is.
+    pub fn cursor_max(&self, host: usize, witness: &Witness) -> Option<u64> {
+        let sent = self.hosts.get(&host)?;
+        let missing = sent.iter().find(|sent| witness.frames_of(&sent.did) <= sent.index)?;
+        Some(missing.seq - 1)
     }
 
     /// Frames that must pass.
@@ -111,6 +174,20 @@ impl Oracle {
 
     /// What is wrong with what a consumer saw from the beginning to the end. Empty: nothing.
     pub fn judge(&self, witness: &Witness) -> Vec<Finding> {
+        self.compare(witness, |expected, _| expected)
+    }
+
+    /// What is wrong with what was seen from the beginning on, while more is to come.
+    pub fn judge_so_far(&self, witness: &Witness) -> Vec<Finding> {
+        self.compare(witness, |expected, seen| &expected[..expected.len().min(seen.len())])
+    }
+
+    /// Compares each account's frames with that part of what must pass which has to be there.
+    fn compare(
+        &self,
+        witness: &Witness,
+        due: for<'a> fn(&'a [Mark], &[Mark]) -> &'a [Mark],
+    ) -> Vec<Finding> {
         let mut findings = witness.findings.clone();
         let dids: HashSet<&String> = self.accounts.keys().chain(witness.accounts.keys()).collect();
         let mut dids: Vec<_> = dids.into_iter().collect();
@@ -118,6 +195,7 @@ impl Oracle {
         for did in dids {
             let expected = self.accounts.get(did).map_or(&[][..], Vec::as_slice);
             let seen = witness.accounts.get(did).map_or(&[][..], Vec::as_slice);
+            let expected = due(expected, seen);
             if expected != seen {
                 compare(did, expected, seen, &mut findings);
             }
@@ -128,7 +206,8 @@ impl Oracle {
 
 impl Mark {
     fn new(message: &Bytes, frame: &Frame) -> Self {
-        Self { print: print(frame), timeless: timeless(message, frame), label: label(message) }
+        let (change, label) = describe(message);
+        Self { print: print(frame), timeless: timeless(message, frame), change, label }
     }
 
     /// The print by which it is one of these, if it is.
@@ -158,6 +237,11 @@ impl Witness {
             }
             event => self.findings.push(Finding::Undecodable { what: format!("{event:?}") }),
         }
+    }
+
+    /// Events of an account that were seen.
+    pub fn frames_of(&self, did: &str) -> usize {
+        self.accounts.get(did).map_or(0, Vec::len)
     }
 
     /// Events seen.
@@ -228,13 +312,13 @@ fn account(did: &str, active: bool, status: Option<&str>, time: &str) -> Frame {
     Frame::event("#account", &Value::Map(payload))
 }
 
-fn label(message: &Bytes) -> Box<str> {
+fn describe(message: &Bytes) -> (Change, Box<str>) {
     match decode(message) {
         Ok(Event::Frame { kind, rev, time, .. }) => {
             let stamp = rev.or(time).unwrap_or_default();
-            format!("{kind:?} {stamp}").into_boxed_str()
+            (Change::of(message, kind), format!("{kind:?} {stamp}").into_boxed_str())
         }
-        other => format!("{other:?}").into_boxed_str(),
+        other => (Change::Nothing, format!("{other:?}").into_boxed_str()),
     }
 }
 
