@@ -160,11 +160,13 @@ impl Oracle {
     }
 
     /// The greatest cursor that a relay may hold of a host while its log is what the witness saw:
-    /// the number before the first frame that is not in the log. `None`: everything is.
-    pub fn cursor_max(&self, host: usize, witness: &Witness) -> Option<u64> {
+    /// the number before the first frame that is not in the log, and which that is. `None`:
+    /// everything is.
+    pub fn cursor_max(&self, host: usize, witness: &Witness) -> Option<(u64, Place)> {
         let sent = self.hosts.get(&host)?;
         let missing = sent.iter().find(|sent| witness.frames_of(&sent.did) <= sent.index)?;
-        Some(missing.seq - 1)
+        let label = self.accounts[&missing.did][missing.index].label.to_string();
+        Some((missing.seq - 1, Place { did: missing.did.clone(), label }))
     }
 
     /// Frames that must pass.

@@ -31,15 +31,19 @@ impl World {
         let index = index.expect("an account of this world");
         let mut stale = self.accounts[index].repo.clone();
         let (stale_key, from) = (self.accounts[index].key.clone(), self.accounts[index].host);
-        let write = |path: &str, rng: &mut _| Write::Create(path.to_owned(), record::profile(rng));
-        let stale_write = write("app.bsky.feed.post/stale", &mut self.rng);
+        // Each has a path of its own, however often an account moves.
+        let keys = [now; 3].map(|now| Tid::from_micros(self.tick(now), CLOCK_ID));
+        let write = |key: Tid, rng: &mut _| {
+            Write::Create(format!("app.bsky.feed.post/{key}"), record::profile(rng))
+        };
+        let stale_write = write(keys[0], &mut self.rng);
 
         let key = draw_key(&mut self.rng, self.accounts[index].curve);
         (self.accounts[index].key, self.accounts[index].host) = (key, host);
         let document = self.accounts[index].document(&self.hosts);
         let times = [now; 7].map(|now| self.tick(now));
-        let first = write("app.bsky.feed.post/moved", &mut self.rng);
-        let later = write("app.bsky.feed.post/later", &mut self.rng);
+        let first = write(keys[1], &mut self.rng);
+        let later = write(keys[2], &mut self.rng);
         let Account { did, key, repo, .. } = &mut self.accounts[index];
         let sync = unsigned_sync(did, &repo.head().expect("it has committed").block, times[2]);
         let first = repo.commit(did, key, times[3], &[first]).draft().frame();

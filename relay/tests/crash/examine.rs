@@ -2,16 +2,20 @@
 //! accounts, and what consumers have seen, each against what the world knows.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use loadtest::consumers::{self, Event, decode};
 use loadtest::world::migration::Migration;
 use protocol::did::Did;
+use protocol::tripwire::Tripwire;
 use serde_json::Value;
 
 use crate::operator;
 use crate::record::Place;
-use crate::support::{PATIENCE, Relay, get};
+use crate::support::{self, PATIENCE, Relay, get};
 use crate::trial::{Trial, head};
 
 /// An account that moves from host to host.
@@ -59,7 +63,11 @@ impl Trial {
             let mut place = read.first().map_or(Place::default(), |it| self.record.place_of(*it));
             findings.extend(self.record.follow(&mut place, &read).err());
         }
-        self.must_be_none("comparing", &findings);
+        if !findings.is_empty() {
+            relay.kill();
+            findings.extend(dropped(&self.data()));
+            return self.must_be_none("comparing", &findings);
+        }
         self.go_on_moving().await;
         if self.dice.below(2) == 0 {
             relay.kill();
@@ -76,10 +84,11 @@ impl Trial {
         let mut findings = Vec::new();
         for (index, host) in network.hosts.iter().enumerate() {
             let cursor = held.get(host.name()).copied().unwrap_or(0);
-            let max = network.oracle.cursor_max(index, &self.record.witness);
-            let max = max.unwrap_or_else(|| host.seq());
+            let due = network.oracle.cursor_max(index, &self.record.witness);
+            let max = due.as_ref().map_or_else(|| host.seq(), |(max, _)| *max);
             if cursor > max {
-                findings.push(format!("I5: cursor {cursor} of host {index}, data up to {max}"));
+                let due = due.map(|(_, place)| place.to_string());
+                findings.push(format!("I5: cursor {cursor} of host {index}, {max} before {due:?}"));
             }
             if cursor < self.cursors[index] {
                 let before = self.cursors[index];
@@ -145,6 +154,34 @@ impl Trial {
             self.mover.under_way = Some((migration.from, migration));
         }
     }
+}
+
+/// What the hosts' rings of rejects hold beside repeats, for people.
+fn dropped(dir: &Path) -> Vec<String> {
+    let store = storage::open(storage::Options {
+        dir: dir.to_owned(),
+        in_memory: None,
+        durability: storage::Durability::Os,
+        commit_interval: Duration::from_millis(3),
+        retention: Duration::from_secs(1_000 * 86_400),
+        retention_bytes: None,
+        tail_bytes: 1 << 20,
+        clock: Arc::new(support::now),
+        accept_clock: true,
+        shards: 1,
+        tripwire: Tripwire::default(),
+    });
+    let store = store.unwrap();
+    let mut dropped = Vec::new();
+    for host in store.hosts(None, 100) {
+        for reject in store.rejects(host.id).unwrap() {
+            if reject.name != "already_applied" {
+                let did = reject.did.map(|did| did.to_string());
+                dropped.push(format!("host {}: {} of {did:?}", host.id, reject.name));
+            }
+        }
+    }
+    dropped
 }
 
 /// The whole log, from what is kept on to its end.

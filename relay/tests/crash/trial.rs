@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -221,10 +222,12 @@ impl Trial {
             self.live_and_die(relay, end).await;
         }
         *self.counts.entry(end).or_default() += 1;
+        let floor = self.record.floor;
         // Now and then the next life begins where this one ended, without a look in between.
         if is_retention || end == End::Early || self.dice.below(4) > 0 {
             self.examine(clock.as_deref()).await;
         }
+        assert!(!is_retention || self.record.floor > floor, "{end:?}: the floor did not stay");
     }
 
     /// The wall clock of the next life.
@@ -245,8 +248,7 @@ impl Trial {
     async fn early(&mut self, arguments: &[&str], clock: Option<&str>) {
         let all = self.arguments(arguments, clock);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        let data = self.folder.path().join("data");
-        let mut child = support::command(&data, &all).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = support::command(&self.data(), &all).stderr(Stdio::null()).spawn().unwrap();
         tokio::time::sleep(Duration::from_millis(self.dice.below(EARLY_MS))).await;
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(SIGKILL));
@@ -355,7 +357,12 @@ impl Trial {
     pub fn relay(&self, arguments: &[&str], clock: Option<&str>) -> Relay {
         let all = self.arguments(arguments, clock);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        Relay::start_with(&self.folder.path().join("data"), &all)
+        Relay::start_with(&self.data(), &all)
+    }
+
+    /// The folder of all lives.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     fn arguments(&self, arguments: &[&str], clock: Option<&str>) -> Vec<String> {
@@ -378,7 +385,7 @@ impl Trial {
     }
 
     pub fn must_be_none(&self, after: impl std::fmt::Debug, findings: &[String]) {
-        let first: Vec<_> = findings.iter().take(5).collect();
+        let first: Vec<_> = findings.iter().take(20).collect();
         assert!(
             findings.is_empty(),
             "seed {}, after {after:?}: {} findings: {first:#?}",

@@ -163,9 +163,9 @@ impl Directory {
         now: Micros,
     ) -> Snapshot {
         let Timing { kept, deadline, recheck_spacing, .. } = self.timing;
-        let retries = self.timing.retries.len();
+        let (retries, fresh) = (self.timing.retries.len(), self.timing.fresh);
         let coverage = Arc::clone(&self.timing.coverage);
-        let entry = self.entry(did, recall);
+        let entry = self.entry(did, || recall().map(|held| dated(held, now, fresh)));
         let usable = |identity: &&Arc<Identity>| {
             now.since(coverage.confirmed(did, identity.fetched)) <= kept
         };
@@ -442,6 +442,15 @@ impl Directory {
         let flights = &self.flights;
         self.entries.get_or_insert(did, make, |did, _| flights.contains(did))
     }
+}
+
+/// What the store holds from later than now was fetched while the clock was ahead of what it is:
+/// nobody can tell when. It may be used, but it is old: it convicts nobody, and keeps no newer one
+/// out.
+fn dated(held: Identity, now: Micros, fresh: Duration) -> Identity {
+    let fresh = u64::try_from(fresh.as_micros()).unwrap_or(u64::MAX);
+    let fetched = if held.fetched > now { now.0.saturating_sub(fresh) } else { held.fetched.0 };
+    Identity { fetched: Micros(fetched), ..held }
 }
 
 impl HostPace {

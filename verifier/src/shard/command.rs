@@ -45,7 +45,7 @@ impl Shard {
             // Not in memory, where it may stay: most of what is read elsewhere is of accounts that
             // say nothing. The store's copy is the one to compare with.
             None if waiting.is_empty() => {
-                recall().is_none_or(|held| held.fetched < identity.fetched)
+                recall().is_none_or(|held| held.fetched < identity.fetched || held.fetched > now)
             }
             None => {
                 self.directory.known(&did, recall, now);

@@ -279,3 +279,25 @@ fn documents_in_memory_are_bounded_in_bytes() {
         assert_eq!(bench.said().len(), 1);
     }
 }
+
+#[test]
+fn a_document_from_the_future_is_fetched_again_before_it_convicts() {
+    // The clock was three days ahead at the last start, and is right at this one.
+    let mut bench = Bench::new();
+    let mut repo = Repo::new(1, Curve::K256);
+    let ahead = START.plus(Duration::from_secs(3 * 86_400));
+    let Found::Document(held) = document(&repo, 1, ahead) else { unreachable!() };
+    let recall = move |did: &Did| (*did == held.did).then(|| (*held).clone());
+    bench.shard.recall = Arc::new(Recall { identity: Box::new(recall), ..Recall::nothing() });
+    // It has moved meanwhile, and signs with another key.
+    repo.key = Repo::new(9, Curve::K256).key;
+    let frame = write(&mut repo, "a");
+    bench.send(2, COMMIT, &repo.did, frame);
+    bench.land_document(&repo, 2);
+    assert_eq!(bench.said(), [ok(2, 1, Kind::Commit)]);
+    // The newer document has taken its place.
+    let frame = write(&mut repo, "b");
+    bench.send(2, COMMIT, &repo.did, frame);
+    assert_eq!(bench.said(), [ok(2, 2, Kind::Commit)]);
+    bench.nothing();
+}
