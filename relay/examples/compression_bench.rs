@@ -17,6 +17,7 @@ use loadtest::world::{self, World};
 use protocol::did::Did;
 use protocol::frame::{Kind, Outgoing};
 use protocol::ids::{Micros, Seq};
+use protocol::tripwire::Tripwire;
 use rustix::time::{ClockId, clock_gettime};
 use storage::{Compression, Durability, Entry, Handle, Options, Read};
 
@@ -171,6 +172,7 @@ fn options(dir: &Path, compression: Compression) -> Options {
         tail_bytes: 1,
         clock: Arc::new(move || wall.plus(start.elapsed())),
         accept_clock: false,
+        tripwire: Tripwire::default(),
         shards: 1,
     }
 }

@@ -27,7 +27,8 @@ pub struct Crash {
 /// Where the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// At a point of the way. `in-commit` is the only one where it goes on: the signal comes from
+    /// At a point of the way, where its thread stops at once and all others within some
+    /// milliseconds. `in-commit` is the only one where it goes on: the signal comes from
     /// another thread, up to some milliseconds after the write has begun.
     At(Point),
     /// `torn-commit`: after a write of which nobody has seen anything, when a random part of it is
@@ -63,7 +64,7 @@ impl Crash {
             }),
             Place::At(point) => Tripwire::new(&[point], move |point| {
                 if countdown.is_over() {
-                    kill(point.name(), "at the point");
+                    stand_and_die(point);
                 }
             }),
             Place::TornCommit => {
@@ -99,6 +100,15 @@ impl Countdown {
 /// The line is the proof that a test waits for.
 fn kill(point: &str, how: &str) -> ! {
     tracing::warn!(point, how, "killed on purpose");
+    end()
+}
+
+/// This thread goes no further; the others may, for up to some milliseconds or not at all.
+fn stand_and_die(point: Point) -> ! {
+    let random = random();
+    let pause_ms = if random.is_multiple_of(2) { 0 } else { random >> 60 };
+    tracing::warn!(point = point.name(), pause_ms, "killed on purpose");
+    thread::park_timeout(Duration::from_millis(pause_ms));
     end()
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use loadtest::consumers::{self, Event, decode};
+use loadtest::oracle::Decision;
 use loadtest::world::migration::Migration;
 use protocol::did::Did;
 use protocol::tripwire::Tripwire;
 use serde_json::Value;
 
 use crate::operator;
-use crate::record::Place;
 use crate::support::{self, PATIENCE, Relay, get};
 use crate::trial::{Trial, head};
 
@@ -40,6 +40,13 @@ impl Trial {
     pub async fn examine(&mut self, clock: Option<&str>) {
         let relay = self.relay(&[], clock);
         let mut findings = self.desk.examine(&relay.admin, &self.network).await;
+        for decision in [Decision::Takendown, Decision::Suspended] {
+            let name = format!("mainstem_verifier_decisions{{local=\"{}\"}}", decision.name());
+            let (found, known) = (relay.metric(&name).await, self.desk.count(decision));
+            if found != known as f64 {
+                findings.push(format!("{found} accounts are {}, not {known}", decision.name()));
+            }
+        }
         let head = head(&relay).await;
         findings.extend(self.record.take(&whole(&relay, head).await, &self.desk.hidden()));
         if self.record.head() != head {
@@ -60,7 +67,7 @@ impl Trial {
         findings.extend(self.live.compare(&self.record));
         findings.extend(self.slow.compare(&self.record));
         for read in std::mem::take(&mut self.from_zero) {
-            let mut place = read.first().map_or(Place::default(), |it| self.record.place_of(*it));
+            let mut place = read.first().map(|it| self.record.place_of(*it)).unwrap_or_default();
             findings.extend(self.record.follow(&mut place, &read).err());
         }
         if !findings.is_empty() {
@@ -165,6 +172,7 @@ fn dropped(dir: &Path) -> Vec<String> {
         commit_interval: Duration::from_millis(3),
         retention: Duration::from_secs(1_000 * 86_400),
         retention_bytes: None,
+        compression: storage::Compression::None,
         tail_bytes: 1 << 20,
         clock: Arc::new(support::now),
         accept_clock: true,

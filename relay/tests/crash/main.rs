@@ -2,6 +2,7 @@
 //! twice, no number used again, whatever the clock says.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+#![allow(clippy::print_stdout, reason = "a long run tells how far it is, and its seed")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod examine;
@@ -88,7 +89,7 @@ fn setup(durability: &'static str, clock_jumps: bool) -> Setup {
     #[expect(clippy::disallowed_methods, reason = "a longer run is asked for by the environment")]
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seed = number("CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    let cycles = number("CRASH_CYCLES").map_or(CYCLES, |cycles| cycles as usize);
+    let cycles = number("CRASH_CYCLES").map_or(CYCLES, |cycles| usize::try_from(cycles).unwrap());
     Setup { seed, durability, clock_jumps, cycles }
 }
 
@@ -168,7 +169,7 @@ async fn follow(mut base: watch::Receiver<String>, seen: Seen) {
 }
 
 /// Every way to die once, by each of the two tests.
-const CYCLES: usize = 16;
+const CYCLES: usize = 18;
 const KILLS: u32 = 4;
 const RATE: f64 = 800.0;
 const LENGTH: Duration = Duration::from_secs(6);

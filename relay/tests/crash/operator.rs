@@ -37,7 +37,7 @@ impl Desk {
         let mut answered = 0;
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            tokio::time::sleep(Duration::from_millis(20 + (random >> 33) % 80)).await;
+            tokio::time::sleep(Duration::from_micros((random >> 33) % 6_000)).await;
             let Some((did, decision)) = self.open(random >> 40) else { continue };
             let body = json!({ "local": decision.name() }).to_string();
             let head = format!("POST {}Content-Length: {}\r\n", head(&did), body.len());
@@ -63,9 +63,9 @@ impl Desk {
             return None;
         }
         let decision = match file.known {
-            Decision::None if random % 3 == 0 => Decision::Suspended,
+            Decision::None if random.is_multiple_of(3) => Decision::Suspended,
             Decision::None => Decision::Takendown,
-            Decision::Suspended if random % 2 == 0 => Decision::Takendown,
+            Decision::Suspended if random.is_multiple_of(2) => Decision::Takendown,
             Decision::Suspended | Decision::Takendown => Decision::None,
         };
         file.open = Some(decision);
@@ -95,6 +95,12 @@ impl Desk {
             }
         }
         findings
+    }
+
+    /// How many accounts this is decided about, by what is known.
+    pub fn count(&self, decision: Decision) -> usize {
+        let files = self.0.lock().unwrap();
+        files.values().filter(|file| file.known == decision).count()
     }
 
     /// The accounts that are taken down.

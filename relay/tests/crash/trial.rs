@@ -43,12 +43,14 @@ pub enum End {
 }
 
 /// Every way, and how often each point is passed at most before it is the one.
-const ENDS: [(End, u64); 16] = [
+const ENDS: [(End, u64); 18] = [
     (End::At("after-receive"), 150),
     (End::At("after-verify"), 80),
     (End::At("before-commit"), 60),
+    (End::At("before-commit"), 20),
     (End::At("in-commit"), 60),
     (End::At("torn-commit"), 60),
+    (End::At("torn-commit"), 10),
     (End::At("after-commit"), 60),
     (End::At("before-publish"), 60),
     (End::At("mid-write"), 200),
@@ -187,10 +189,10 @@ impl Trial {
     }
 
     /// Each way in turn, in another order each time but for the last two.
-    fn next_end(&mut self, cycle: usize) -> (End, u64) {
+    fn next_end(&self, cycle: usize) -> (End, u64) {
         let round = cycle / ENDS.len();
         let mut order: Vec<usize> = (0..ENDS.len() - 2).collect();
-        let mut dice = Dice(self.setup.seed ^ (round as u64) << 32);
+        let mut dice = Dice(self.setup.seed ^ ((round as u64) << 32));
         for index in (1..order.len()).rev() {
             order.swap(index, usize::try_from(dice.below(index as u64 + 1)).unwrap());
         }
@@ -397,7 +399,10 @@ impl Trial {
 
 /// The newest seq of the log.
 pub async fn head(relay: &Relay) -> u64 {
-    relay.metric("mainstem_storage_head_seq").await as u64
+    let head = relay.metric("mainstem_storage_head_seq").await;
+    #[expect(clippy::cast_possible_truncation, reason = "a seq is exact in a float")]
+    let head = head as u64;
+    head
 }
 
 /// Sends the crowd's events at a steady rate whenever it may.

@@ -14,6 +14,7 @@ use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::ticket::{Permit, Ticket};
 use protocol::tid::Tid;
+use protocol::tripwire::Tripwire;
 use storage::{AccountWrite, Compression, Durability, Entry, Handle, Mark, Options, Start};
 use tokio::runtime::Runtime;
 
@@ -90,6 +91,7 @@ pub(crate) fn options(dir: &Path) -> Options {
         tail_bytes: 32 << 20,
         clock: Arc::new(move || wall.plus(start.elapsed())),
         accept_clock: false,
+        tripwire: Tripwire::default(),
         shards: 1,
     }
 }
