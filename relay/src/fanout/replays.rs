@@ -27,6 +27,7 @@ impl Replays {
     pub(super) fn start(threads: usize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
+            .max_blocking_threads(DISK_THREADS)
             .thread_name("replay")
             .enable_all()
             .on_thread_start(|| {
@@ -69,3 +70,5 @@ impl Drop for Replays {
 
 /// A tenth of the processor time of a thread that is not nice, where both want it.
 const NICE: i32 = 10;
+/// As many as the log reads from disk at a time. Each thread has memory of its own at the allocator.
+const DISK_THREADS: usize = 4;
