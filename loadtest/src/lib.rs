@@ -6,8 +6,9 @@
 //! Knows nothing of: the relay's insides.
 //!
 //! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account
-//! and [`dns`] for its handle, [`consumers`] receive what the relay made of it, [`oracle`] judges
-//! that, [`readers`] are many of them, [`report`] prints figures. [`network`] wires the first four together.
+//! and [`dns`] for its handle, [`consumers`] receive what the relay made of it (or [`readers`],
+//! which are many), [`oracle`] judges that, [`report`] prints figures. [`network`] wires the first
+//! four together.
 
 pub mod wire;
 pub mod world;

@@ -306,7 +306,7 @@ async fn i3_i8_i10_consumers_that_stop_and_go_get_every_event() {
     let storage = open(100_000, Duration::from_secs(3600));
     let (_stop, stopped) = watch::channel(false);
     let fanout = Fanout::start(storage.log(), Options::default(), metrics, stopped).unwrap();
-    const EVENTS: u64 = 6_000;
+    const EVENTS: u64 = 3_000;
     append(&storage, 100).await;
     let (over, end) = watch::channel(None);
     let consumers: Vec<_> = (0..6)
@@ -337,7 +337,7 @@ async fn i3_i8_i10_consumers_that_stop_and_go_get_every_event() {
         .lines()
         .find_map(|line| line.strip_prefix("mainstem_relay_replays_total "))
         .map_or(0, |count| count.parse::<u64>().unwrap());
-    assert!(streams > 20 && crossings > 100, "seed {seed}: {streams} streams, {crossings} times");
+    assert!(streams > 5 && crossings > 30, "seed {seed}: {streams} streams, {crossings} times");
     storage.stop().unwrap();
 }
 

@@ -70,5 +70,6 @@ impl Drop for Replays {
 
 /// A tenth of the processor time of a thread that is not nice, where both want it.
 const NICE: i32 = 10;
-/// As many as the log reads from disk at a time. Each thread has memory of its own at the allocator.
+/// As many as the log reads from disk at a time. Each thread has memory of its own at the
+/// allocator.
 const DISK_THREADS: usize = 4;
