@@ -85,9 +85,13 @@ impl Retention {
     fn floor(&self, files: &[BatchFile]) -> Result<Option<Seq>, Error> {
         let retention = u64::try_from(self.retention.as_micros()).unwrap_or(u64::MAX);
         let by_time = (self.clock)().0.saturating_sub(retention);
-        // What of the log is not in files yet lies in the WAL.
+        // What of the log is not in files yet lies in the WAL; and room for what is written until
+        // the next round.
         let by_bytes = match self.retention_bytes {
-            Some(bytes) => too_many(files, bytes.saturating_sub(self.store.other_bytes()?)),
+            Some(bytes) => {
+                let taken = self.store.other_bytes()?.saturating_add(step_bytes(bytes));
+                too_many(files, bytes.saturating_sub(taken))
+            }
             None => None,
         };
         let target = by_time.max(by_bytes.map_or(0, Seq::get)).min(self.log.head().get());
