@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use rocksdb::{DB, Options, WriteBatch};
+use rocksdb::{DB, WriteBatch};
 
-use super::{Family, Store, Wait, keys};
+use super::{Family, Store, Wait, keys, options};
 use crate::Error;
 
 /// The format of keys, rows and files as a whole.
@@ -15,7 +15,7 @@ const OLDEST: u32 = 1;
 /// Refuses a folder of a format that this version does not know, before anything in it changes:
 /// an ordinary opening would already make families and flush the WAL.
 pub(super) fn check_before_opening(dir: &Path) -> Result<(), Error> {
-    let options = Options::default();
+    let options = options::glance();
     // No database is there yet; if one is and cannot be read, opening it says why.
     let Ok(families) = DB::list_cf(&options, dir) else { return Ok(()) };
     let meta = Family::Meta.name();

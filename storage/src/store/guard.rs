@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rocksdb::{DB, IteratorMode, Options};
 
-use super::{Family, format, wal};
+use super::{Family, format, options, wal};
 use crate::{Durability, Error};
 
 /// Refuses a folder that must not be opened, before anything in it changes.
@@ -37,7 +37,7 @@ pub(crate) fn before_opening(dir: &Path, durability: Durability) -> Result<(), E
             return foreign(format!("it has the column family {other}"));
         }
         // A first start that was killed has made no family yet, and no row.
-        let database = DB::open_for_read_only(&Options::default(), dir, false)?;
+        let database = DB::open_for_read_only(&options::glance(), dir, false)?;
         if database.iterator(IteratorMode::Start).next().is_some() {
             return foreign("it is a database of another program".to_owned());
         }

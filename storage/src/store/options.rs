@@ -59,6 +59,16 @@ pub(crate) fn database(in_memory: Option<&Memory>, sizes: Sizes) -> Options {
     options
 }
 
+/// Options for a look into a database that somebody else may have written. Read-only, with all
+/// else as RocksDB has it: only that a log which the MANIFEST names is expected, not struck from
+/// there. That would be a change, for which a database that is only read has no room: RocksDB
+/// then reads through a null pointer.
+pub(super) fn glance() -> Options {
+    let mut options = Options::default();
+    options.set_track_and_verify_wals_in_manifest(true);
+    options
+}
+
 /// Every column family with its options.
 pub(crate) fn families(sizes: Sizes, compression: Compression) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
@@ -179,6 +189,31 @@ mod tests {
             assert!(part <= limit / 8, "{part} of {limit}");
         }
         assert_eq!(Sizes::of(None), Sizes::of(Some(4 << 30)));
+    }
+
+    /// Once the log of commits was begun anew while the old one is still needed, the MANIFEST names
+    /// it. A start looks into the folder before it opens it, and must not fall over that.
+    #[tokio::test]
+    async fn a_folder_that_needs_an_older_log_of_commits_is_opened() {
+        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let options = Options { dir: path.clone(), in_memory: None, ..options(&clock, &memory) };
+        for round in 1..=3 {
+            let handle = open(options.clone()).unwrap();
+            add(&handle, "pds.example.com").await;
+            for _ in 0..2 {
+                handle.submit(vec![logged(&did(1), vec![commit(&did(1), 1, 50_000)])]);
+                settle(&handle).await;
+                // Hosts and all else stay in memory, and so their log is needed.
+                handle.store().flush_batches_down();
+            }
+            assert_eq!(read_all(&handle.log(), seq(0), 1 << 20).await.len(), 2 * round);
+            handle.stop().unwrap();
+            let files = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+            let logs = files.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
+            assert!(logs.count() > 1, "an older log is there");
+        }
     }
 
     /// A setting that is changed holds for what is written from then on; what was written before
