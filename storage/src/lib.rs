@@ -122,6 +122,18 @@ pub enum Error {
         /// Commits of events that would be lost.
         commits: u64,
     },
+    /// A file of the write-ahead log that must be there is not.
+    #[error(
+        "the write-ahead log is missing: {oldest:06}.log or a later one must be in {dir}, and what \
+         was committed since the last start may be in that file only. {remedy}",
+        dir = .dir.display(), remedy = remedy::DAMAGED
+    )]
+    WalMissing {
+        /// The folder.
+        dir: PathBuf,
+        /// The number of the oldest file that would do.
+        oldest: u64,
+    },
     /// The folder holds another program's database, or a part of ours.
     #[error("{dir} is no data folder of this relay: {why}. {remedy}", remedy = remedy::FOREIGN)]
     Foreign {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use protocol::ids::{Micros, Seq};
 use rocksdb::{DB, DBRawIteratorWithThreadMode, LiveFile, Options as RocksOptions, ReadOptions};
 
-use crate::store::{Family, Store, keys, records, wal};
+use crate::store::{Family, Store, guard, keys, records, wal};
 use crate::{Error, remedy};
 
 mod batches;
@@ -96,7 +96,7 @@ pub struct Progress {
 /// Verifies the folder; tells `progress` every 32 MiB.
 pub fn check(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, Unchecked> {
     let has_current = dir.join("CURRENT").exists();
-    if !has_current && crate::store::guard::data_files(dir).is_empty() {
+    if !has_current && guard::data_files(dir).is_empty() {
         return Err(Unchecked::NoStore(dir.to_owned()));
     }
     if let Some(pid) = holder(dir)? {
@@ -129,6 +129,10 @@ pub fn check(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, U
         Err(Error::Rocks(error)) => return checker.not_opened(&error),
         Err(error) => return Err(error.into()),
     };
+    if let Some(oldest) = guard::missing_log(dir)? {
+        let what = "the write-ahead log is missing: the newest commits may have been in it only";
+        checker.find(&format!("{oldest:06}.log"), None, what);
+    }
     checker.store(&store, &known)?;
     Ok(checker.report)
 }

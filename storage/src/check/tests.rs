@@ -367,6 +367,102 @@ async fn i2_a_torn_log_opens_and_one_with_a_hole_is_refused() {
     open(folder.options()).unwrap().stop().unwrap();
 }
 
+/// I2: RocksDB opens a folder whose newest log was deleted, and has forgotten its commits.
+#[tokio::test]
+async fn i2_a_write_ahead_log_that_is_gone_is_refused_and_named() {
+    let folder = Folder::new().await;
+    let restarted = folder.copy();
+    let log = folder.files(".log").pop().unwrap();
+    fs::remove_file(&log).unwrap();
+    let named = |folder: &Folder| {
+        let before = contents(folder.path());
+        folder.is_refused(&["the write-ahead log is missing", "mainstem check"]);
+        assert!(contents(folder.path()) == before, "nothing in it was changed");
+        let found = folder.check().findings;
+        let told = |finding: &Finding| {
+            finding.place.ends_with(".log") && finding.what.contains("is missing")
+        };
+        assert!(found.iter().any(told), "{found:?}");
+    };
+    named(&folder);
+    // What a start has read from a log it has written to files: the next log is empty, and all
+    // rows fit together without what was committed to it.
+    let handle = open(restarted.options()).unwrap();
+    restarted.fill(&handle, HostId(1), 701..=710).await;
+    handle.stop().unwrap();
+    fs::remove_file(restarted.files(".log").pop().unwrap()).unwrap();
+    named(&restarted);
+    // The same of a folder that was started once, and nothing of it written to files.
+    let first = Folder { folder: tempfile::tempdir().unwrap(), clock: Clockwork::at(NOW) };
+    let handle = open(first.options()).unwrap();
+    add(&handle, "pds.example.com").await;
+    handle.stop().unwrap();
+    fs::remove_file(first.files(".log").pop().unwrap()).unwrap();
+    named(&first);
+}
+
+/// I2: several logs are read by a start, by RocksDB and by us.
+#[tokio::test]
+async fn i2_all_logs_that_are_needed_are_read_and_none_may_be_gone() {
+    let folder = Folder::new().await;
+    let handle = open(folder.options()).unwrap();
+    folder.fill(&handle, HostId(1), 701..=710).await;
+    handle.store().flush_batches();
+    folder.fill(&handle, HostId(1), 711..=720).await;
+    handle.stop().unwrap();
+    let mut logs = folder.files(".log");
+    logs.sort();
+    assert!(logs.len() >= 2, "{logs:?}");
+    let without = |back: usize| {
+        let damaged = folder.copy();
+        fs::remove_file(damaged.path().join(name(&logs[logs.len() - back]))).unwrap();
+        damaged
+    };
+    let newest = without(1);
+    newest.is_refused(&["the write-ahead log is missing", "mainstem check"]);
+    newest.finds(name(&logs[logs.len() - 1]), "is missing");
+    let older = without(2);
+    older.is_refused(&["Missing WAL", "mainstem check"]);
+    older.finds("MANIFEST", "Missing WAL");
+    let report = folder.check();
+    assert_eq!((report.findings, report.batches.events), (Vec::new(), 720));
+    let handle = open(folder.options()).unwrap();
+    assert_eq!(handle.host(HostId(1)).unwrap().cursor.get(), 720);
+    handle.stop().unwrap();
+}
+
+/// Logs whose rows are all in files are not missed: RocksDB itself deletes them.
+#[tokio::test]
+async fn a_write_ahead_log_that_nothing_needs_is_not_missed() {
+    let folder = Folder::new().await;
+    for _ in 0..3 {
+        open(folder.options()).unwrap().stop().unwrap();
+        let logs = folder.files(".log");
+        let newest = logs.iter().max().unwrap();
+        for log in logs.iter().filter(|log| *log != newest) {
+            fs::remove_file(log).unwrap();
+        }
+        assert_eq!(folder.check().findings, []);
+    }
+}
+
+/// I6: a row that reads, with bytes for a key that are none.
+#[tokio::test]
+async fn i6_an_identity_whose_key_is_no_point_is_named() {
+    let folder = Folder::new().await;
+    let identity = IdentityRow {
+        did: did(7),
+        key: Some((protocol::keys::Curve::K256, [0xff; 33])),
+        pds: None,
+        handle: None,
+        fetched: Micros(NOW),
+        tombstoned: false,
+    };
+    folder.rot(Family::Identities, &keys::account(&did(7)), Some(&records::identity(&identity)));
+    folder.finds("identities", &did(7).to_string());
+    folder.finds("identities", "its key is no point of its curve");
+}
+
 /// I6: rows that RocksDB reads well and that are not what was written.
 #[tokio::test]
 async fn i6_a_damaged_row_is_named_with_its_key() {

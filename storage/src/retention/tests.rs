@@ -203,6 +203,44 @@ async fn a_hidden_account_is_forgotten_when_nothing_of_it_is_left() {
     assert_eq!(open(options()).unwrap().log().hidden().len(), 0);
 }
 
+/// I13: on a nearly full disk nothing is taken in; what becomes too old meanwhile gives its room back.
+#[tokio::test]
+async fn i13_room_is_given_back_while_nothing_is_taken_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+    let options = Options {
+        dir: dir.path().to_owned(),
+        in_memory: None,
+        // A round is due every 50 ms; the clock of the test decides what is old.
+        retention: Duration::from_secs(2),
+        tail_bytes: 1,
+        ..options(&clock, &memory)
+    };
+    let handle = open(options).unwrap();
+    let count = 30;
+    for _ in 0..count {
+        handle.submit(vec![logged(&did(1), vec![commit(&did(1), 1, 100_000)])]);
+        settle(&handle).await;
+    }
+    handle.store().flush_batches_down();
+    handle.submit(vec![logged(&did(1), vec![commit(&did(1), 1, 100)])]);
+    settle(&handle).await;
+    let bytes = || {
+        let files = handle.store().batch_files().unwrap();
+        files.iter().map(|file| file.bytes).sum::<u64>()
+    };
+    assert!(bytes() > count * 100_000, "nothing is old yet");
+    // From here on nothing is submitted.
+    let head = handle.log().head();
+    clock.advance(HOUR);
+    while bytes() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(handle.log().head(), head);
+    assert_eq!(read_all(&handle.log(), handle.log().floor(), 1 << 20).await.len(), 1);
+    handle.stop().unwrap();
+}
+
 #[tokio::test]
 async fn it_runs_by_itself() {
     let memory = Memory::empty().unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rocksdb::{DB, IteratorMode, Options};
 
-use super::{Family, format, options, wal};
+use super::{Family, format, manifest, options, wal};
 use crate::{Durability, Error};
 
 /// Refuses a folder that must not be opened, before anything in it changes.
@@ -41,8 +41,17 @@ pub(crate) fn before_opening(dir: &Path, durability: Durability) -> Result<(), E
         if database.iterator(IteratorMode::Start).next().is_some() {
             return foreign("it is a database of another program".to_owned());
         }
+    } else if let Some(oldest) = missing_log(dir)? {
+        return Err(Error::WalMissing { dir: dir.to_owned(), oldest });
     }
     refuse_hole(dir, durability)
+}
+
+/// The number of the log that must be there, or a later one, if neither is. RocksDB misses only
+/// logs that it has noted as complete, never the one that was written last.
+pub(crate) fn missing_log(dir: &Path) -> Result<Option<u64>, Error> {
+    let oldest = manifest::newest_log_at_least(dir)?;
+    Ok((!wal::is_there(dir, oldest)).then_some(oldest))
 }
 
 /// RocksDB ends its recovery at the first damaged commit. At the end of the log that is the torn

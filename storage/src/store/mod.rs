@@ -27,6 +27,7 @@ mod format;
 mod golden;
 pub(crate) mod guard;
 pub(crate) mod keys;
+mod manifest;
 pub(crate) mod options;
 pub(crate) mod records;
 pub(crate) mod wal;
@@ -350,6 +351,13 @@ impl Store {
         Family::ALL
             .iter()
             .for_each(|family| self.db.flush_cf(self.family(*family)).expect("flush"));
+    }
+
+    /// Writes the batches to a file. What is committed next goes to a log of its own, and the log
+    /// before is kept for the rows of other families.
+    #[cfg(test)]
+    pub(crate) fn flush_batches(&self) {
+        self.db.flush_cf(self.family(Family::Batches)).expect("flush");
     }
 
     /// Flushes the batches and moves them down, as time and load do by themselves.

@@ -47,8 +47,36 @@ pub(crate) fn scan(dir: &Path) -> Result<Found, Error> {
     Ok(scan.found)
 }
 
+/// Whether the log of this number or a later one is there.
+pub(crate) fn is_there(dir: &Path, oldest: u64) -> bool {
+    numbered(dir).last().is_some_and(|(number, _)| *number >= oldest)
+}
+
+/// The beginning of each record of any log, as far as it lies in one block, up to a damage.
+pub(crate) fn beginnings(mut log: File, mut visit: impl FnMut(&[u8])) -> std::io::Result<()> {
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let bytes = fill(&mut log, &mut block)?;
+        let mut rest = &block[..bytes];
+        while rest.len() >= HEADER_BYTES {
+            let Some((kind, payload)) = record(rest) else { return Ok(()) };
+            if matches!(kind, FULL | FIRST) {
+                visit(payload);
+            }
+            rest = &rest[HEADER_BYTES + payload.len()..];
+        }
+        if bytes < BLOCK_BYTES {
+            return Ok(());
+        }
+    }
+}
+
 /// The logs of a folder, oldest first.
 fn logs(dir: &Path) -> Vec<PathBuf> {
+    numbered(dir).into_iter().map(|(_, path)| path).collect()
+}
+
+fn numbered(dir: &Path) -> Vec<(u64, PathBuf)> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let number = |path: &PathBuf| {
         let is_log = path.extension().is_some_and(|extension| extension == "log");
@@ -58,7 +86,7 @@ fn logs(dir: &Path) -> Vec<PathBuf> {
     let mut logs: Vec<(u64, PathBuf)> =
         paths.filter_map(|path| number(&path).map(|number| (number, path))).collect();
     logs.sort_unstable();
-    logs.into_iter().map(|(_, path)| path).collect()
+    logs
 }
 
 #[derive(Default)]
