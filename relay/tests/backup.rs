@@ -11,6 +11,8 @@ use loadtest::consumers;
 use loadtest::network::{Network, Options};
 use loadtest::oracle::{Finding, Witness};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use support::{Relay, mainstem, messages, now, until};
 
@@ -90,6 +92,51 @@ async fn i1_i3_i5_a_relay_goes_on_from_a_backup() {
     assert!(findings.iter().all(allowed), "{findings:?}");
     until("the relay is well", async || support::get(&relay.address, "/_health").await.0 == 200)
         .await;
+    assert!(relay.terminate().success());
+}
+
+/// Whoever asked may go away: the backup is made to its end, or was not begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_to_its_end_when_nobody_waits_for_it() {
+    let mut network =
+        Network::start(&Options { start: now(), ..Options::default() }).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    let arguments = ["--admin-token-file", token.to_str().unwrap()];
+    let relay = Relay::start(&folder.path().join("data"), &network, &arguments);
+    network.pump(500.0, Duration::from_millis(500), now).await;
+    let of = |number: usize| folder.path().join(format!("backup-{number}"));
+    let mut asked = 0;
+    until("a backup is made", async || {
+        // A request that is not taken in yet goes with its connection.
+        let body = json!({ "dir": of(asked) }).to_string();
+        let head = format!(
+            "POST /admin/backup HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer 0123456789abcdef\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(&relay.admin).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        drop(socket);
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        relay.metric("mainstem_relay_backups_total{outcome=\"made\"}").await > 0.0
+    })
+    .await;
+    until("none is being made", async || {
+        relay.metric("mainstem_relay_backups_running").await == 0.0
+    })
+    .await;
+    let made: Vec<_> = (0..asked).map(of).filter(|dir| dir.exists()).collect();
+    assert!(!made.is_empty());
+    for dir in made {
+        let checked = mainstem(&["check", "--data-dir", dir.to_str().unwrap()]);
+        assert!(checked.status.success(), "{checked:?}");
+    }
+    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let staging = |name: &std::ffi::OsString| name.as_encoded_bytes().ends_with(b".tmp");
+    assert_eq!(names.filter(staging).count(), 0);
     assert!(relay.terminate().success());
 }
 

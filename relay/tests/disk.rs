@@ -8,9 +8,11 @@
 
 mod support;
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -64,6 +66,9 @@ async fn i13_a_nearly_full_disk_holds_the_intake_and_serves_on() {
         post(&relay.address, "/xrpc/com.atproto.sync.requestCrawl", r#"{"hostname": "x.test"}"#)
             .await;
     assert!(status == 503 && text.contains("NotEnoughResources"), "{status}: {text}");
+    // A backup would take what the headroom keeps.
+    let (status, text) = backup(&relay, &disk.join("backup")).await;
+    assert!(status == 507 && text.contains("BackupNoRoom"), "{status}: {text}");
     // What takes some bytes only goes on, and a consumer sees it, live and from the beginning.
     let did = Did::parse("did:plc:32rstgho2rbvpp5wrwqp5fub").unwrap();
     let decide = format!(
@@ -87,6 +92,144 @@ async fn i13_a_nearly_full_disk_holds_the_intake_and_serves_on() {
     assert!(!log.iter().any(|line| line.contains("ERROR")), "told once: {log:?}");
     consumer.abort();
     judge(&network, &seen);
+}
+
+/// I1, I3, I5, I13: a start without the headroom serves what is there and takes nothing in, until
+/// there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_a_start_on_a_nearly_full_disk_serves_and_goes_on_when_there_is_room() {
+    let test = "i13_a_start_on_a_nearly_full_disk_serves_and_goes_on_when_there_is_room";
+    let Some(disk) = disk(test, 400) else { return };
+    let mut network = network().await;
+    let data = disk.join("data");
+    let relay = Relay::start(&data, &network, &["--disk-headroom", "100MiB"]);
+    let (base_tx, base) = watch::channel(relay.base());
+    let seen: Seen = Arc::default();
+    let consumer = tokio::spawn(follow(base, Arc::clone(&seen)));
+    network.pump(400.0, Duration::from_millis(500), now).await;
+    until("everything is delivered", async || frames(&seen) >= network.oracle.frames()).await;
+    assert!(relay.terminate().success());
+
+    let filler = Filler::leave(&disk, 90 << 20);
+    let relay = Relay::start(&data, &network, &["--disk-headroom", "100MiB"]);
+    assert_eq!(health(&relay).await.0, 503);
+    base_tx.send(relay.base()).unwrap();
+    let count = frames(&seen);
+    support::messages(&relay.base(), Some(0), usize::try_from(count).unwrap()).await;
+    let before = standing(&relay).await;
+    network.pump(400.0, Duration::from_millis(500), now).await;
+    assert!(network.oracle.frames() > count + 50);
+    assert_eq!(standing(&relay).await, before);
+    assert_eq!((frames(&seen), health(&relay).await.0), (count, 503));
+
+    drop(filler);
+    until("health tells that there is room", async || health(&relay).await.0 == 200).await;
+    until("everything is delivered", async || frames(&seen) >= network.oracle.frames()).await;
+    assert!(relay.terminate().success());
+    consumer.abort();
+    judge(&network, &seen);
+}
+
+/// I6: a folder that may not be written, of a file system or by its permissions, is told once, with
+/// its name and what to do, and nothing in it is changed.
+#[tokio::test]
+async fn i6_a_start_that_may_not_write_says_so_and_ends() {
+    let Some(disk) = disk("i6_a_start_that_may_not_write_says_so_and_ends", 160) else { return };
+    let data = disk.join("data");
+    assert!(Relay::start_with(&data, &[]).terminate().success());
+    let remount = |options: &str| {
+        let options = format!("remount,{options}");
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", &options]).arg(&disk).status().unwrap().success());
+    };
+    remount("ro");
+    for dir in [&data, &disk.join("missing")] {
+        refuses(support::command(dir, &[]), dir, "Read-only file system").await;
+    }
+    remount("rw");
+    // Modes do not bind who has all capabilities. In a name space of users of its own the owner of
+    // the folder is nobody, and has none.
+    let as_nobody = |dir: &Path| {
+        let plain = support::command(dir, &[]);
+        let mut command = Command::new("unshare");
+        command.arg("--user").arg(plain.get_program()).args(plain.get_args());
+        command
+    };
+    for mode in [0o500, 0o000] {
+        std::fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+        refuses(as_nobody(&data), &data, "Permission denied").await;
+    }
+    std::fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+    assert!(Relay::start_with(&data, &[]).terminate().success());
+    let checked = support::mainstem(&["check", "--data-dir", data.to_str().unwrap()]);
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+/// One line says that this command does not start, with the folder, the reason and the remedy.
+async fn refuses(mut command: Command, dir: &Path, reason: &str) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it ends", async || child.try_wait().unwrap().is_some()).await;
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let errors: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 1, "{text}");
+    for word in [reason, dir.to_str().unwrap(), "must be allowed to read and write"] {
+        assert!(errors[0].contains(word), "{word}: {text}");
+    }
+}
+
+/// I6: a backup that finds no room on its disk is no backup, leaves nothing, and harms nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_backup_to_a_full_disk_fails_and_leaves_nothing() {
+    let Some(disk) = disk("i6_a_backup_to_a_full_disk_fails_and_leaves_nothing", 160) else {
+        return;
+    };
+    let mut network = network().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let arguments = ["--admin-token-file", token.to_str().unwrap()];
+    let relay = Relay::start(&folder.path().join("data"), &network, &arguments);
+    network.pump(400.0, Duration::from_millis(500), now).await;
+    let dir = disk.join("backup");
+    let entries = || std::fs::read_dir(&disk).unwrap().count();
+
+    let filler = Filler::leave(&disk, 0);
+    let (status, text) = backup(&relay, &dir).await;
+    assert!(status == 507 && text.contains("BackupNoRoom"), "{status}: {text}");
+    drop(filler);
+    assert_eq!(entries(), 0);
+    // Room for its bytes, but not for its files: that shows when it is half made.
+    let inodes = |count: u32| {
+        let options = format!("remount,nr_inodes={count}");
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", &options]).arg(&disk).status().unwrap().success());
+    };
+    inodes(4);
+    let (status, text) = backup(&relay, &dir).await;
+    assert!(status == 500 && text.contains("No space left on device"), "{status}: {text}");
+    assert_eq!(entries(), 0);
+    inodes(1_000);
+    let (status, text) = backup(&relay, &dir).await;
+    assert_eq!(status, 200, "{text}");
+    network.pump(400.0, Duration::from_millis(200), now).await;
+    let count = usize::try_from(network.oracle.frames()).unwrap();
+    support::messages(&relay.base(), Some(0), count).await;
+    assert_eq!(health(&relay).await.0, 200);
+    assert!(relay.terminate().success());
+    let checked = support::mainstem(&["check", "--data-dir", dir.to_str().unwrap()]);
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+async fn backup(relay: &Relay, dir: &Path) -> (u16, String) {
+    let body = serde_json::json!({ "dir": dir }).to_string();
+    let head = format!(
+        "POST /admin/backup HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Length: {}\r\n",
+        body.len()
+    );
+    request(&relay.admin, &head, &body).await
 }
 
 /// I2, I3, I6: without a headroom the write that finds no room is the last, says so, and nothing

@@ -220,6 +220,39 @@ async fn known_accounts(dir: &Path, count: u32, age: Duration) -> (Host, Vec<Did
     (host, dids)
 }
 
+/// I6: what the store keeps of an identity is what was learnt, or the process ends and names it.
+#[tokio::test]
+async fn i6_an_identity_whose_key_is_none_ends_the_process_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, dids) = known_accounts(folder.path(), 1, Duration::from_secs(60)).await;
+    let storage = open(folder.path());
+    let row = IdentityRow {
+        did: dids[0].clone(),
+        key: Some((Curve::K256, [0xff; 33])),
+        pds: Some(HostName::parse(host.name(), HostRules::Insecure).unwrap()),
+        handle: None,
+        fetched: now(),
+        tombstoned: false,
+    };
+    storage.submit(vec![Entry { identity: Some(row), ..Entry::default() }]);
+    storage.stop().unwrap();
+    let plc = Plc::start().await.unwrap();
+    let (url, name) = (plc.url(), host.name().to_owned());
+    let arguments = ["--allow-insecure-hosts", "--backfill", "--plc-url", &url, "--host", &name];
+    let relay = Relay::start_with(folder.path(), &arguments);
+    host.append(&account_frame(&dids[0], true, None, now()));
+    let line = relay.log_line("cannot read the store");
+    let did = dids[0].to_string();
+    for word in [&did, "identities", "its key is no key", "mainstem check"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    assert!(!relay.ended().success());
+    let checked = support::mainstem(&["check", "--data-dir", folder.path().to_str().unwrap()]);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains(&did) && text.contains("no point of its curve"), "{text}");
+}
+
 /// Every account speaks; the relay, the reads of the directory, and the seconds it took.
 async fn all_speak(age: Duration, arguments: &[&str]) -> (Relay, u64, f64) {
     let folder = tempfile::tempdir().unwrap();

@@ -17,19 +17,22 @@ use crate::api::XrpcError;
 #[derive(Clone)]
 struct Backups {
     storage: storage::Handle,
+    /// Bytes of the store's disk that a backup leaves free.
+    headroom: u64,
     running: Gauge,
     made: Counter,
     failed: Counter,
 }
 
 /// The route.
-pub(super) fn router(storage: storage::Handle) -> Router {
+pub(super) fn router(storage: storage::Handle, headroom: u64) -> Router {
     describe_gauge!("mainstem_relay_backups_running", "Backups that are being made: one at most.");
     describe_counter!("mainstem_relay_backups_total", "Backups made or failed, by outcome.");
     let backups =
         |outcome: &'static str| counter!("mainstem_relay_backups_total", "outcome" => outcome);
     let state = Backups {
         storage,
+        headroom,
         running: gauge!("mainstem_relay_backups_running"),
         made: backups("made"),
         failed: backups("failed"),
@@ -59,7 +62,7 @@ async fn make(State(backups): State<Backups>, body: String) -> Result<Json<Value
 impl Backups {
     fn make(&self, dir: &Path) -> Result<Backup, BackupError> {
         self.running.increment(1);
-        let made = self.storage.backup(dir);
+        let made = self.storage.backup(dir, self.headroom);
         self.running.decrement(1);
         match &made {
             Ok(Backup { dir, head, bytes }) => {
@@ -88,6 +91,9 @@ fn refusal(error: &BackupError) -> XrpcError {
     match error {
         BackupError::Place { .. } => XrpcError::invalid(message),
         BackupError::Running => XrpcError::new(StatusCode::CONFLICT, "BackupRunning", message),
+        BackupError::NoRoom { .. } => {
+            XrpcError::new(StatusCode::INSUFFICIENT_STORAGE, "BackupNoRoom", message)
+        }
         BackupError::Failed(_) => {
             XrpcError::new(StatusCode::INTERNAL_SERVER_ERROR, "BackupFailed", message)
         }

@@ -34,6 +34,8 @@ pub struct Ports {
     pub fanout: Fanout,
     /// The store, read only.
     pub storage: storage::Handle,
+    /// Bytes of its disk that stay free.
+    pub headroom: u64,
     /// Takes commands about accounts.
     pub verifier: verifier::Handle,
     /// Where metrics are asked for.
@@ -74,7 +76,7 @@ pub fn start(
         .enable_all()
         .build()
         .context("start the admin runtime")?;
-    let Ports { recorder, fanout, storage, verifier, metrics_listener, admin } = ports;
+    let Ports { recorder, fanout, storage, headroom, verifier, metrics_listener, admin } = ports;
     let process = metrics::Process::register();
     let scrape = Arc::new(Scrape { recorder, fanout, process });
     let metrics_router =
@@ -88,7 +90,7 @@ pub fn start(
             let router = Router::new()
                 .route("/admin/hosts", get(list_hosts))
                 .with_state(storage.clone())
-                .merge(backup::router(storage.clone()))
+                .merge(backup::router(storage.clone(), headroom))
                 .merge(accounts::router(storage, verifier))
                 .layer(middleware::from_fn_with_state(token, authorise));
             tasks.spawn(server::serve(TcpListener::from_std(listener)?, router, stop.clone()));

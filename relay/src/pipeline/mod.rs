@@ -168,6 +168,7 @@ impl Relay {
             recorder,
             fanout: consumers.clone(),
             storage: storage.clone(),
+            headroom: config.disk_headroom.0,
             verifier: verifier.clone(),
             metrics_listener,
             admin,
