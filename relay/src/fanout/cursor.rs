@@ -33,6 +33,9 @@ pub struct Window {
     pub floor: Seq,
     /// The newest seq.
     pub head: Seq,
+    /// Seqs up to this may have been sent before a power cut; those beyond the head of then are
+    /// lost, and whatever came since is greater.
+    pub given: Seq,
     /// The time.
     pub now: Micros,
 }
@@ -57,13 +60,15 @@ impl Cursor {
             Self::At(0) => return Start::After(window.floor),
             Self::At(number) => number,
         };
-        if number > window.now.plus(CLOCK_TOLERANCE).0.max(window.head.get()) {
+        let known = window.head.max(window.given).get();
+        if number > window.now.plus(CLOCK_TOLERANCE).0.max(known) {
             return Start::Future;
         }
         match Seq::new(number) {
             None => Start::Future,
             Some(seq) if seq < window.floor.max(window.begin) => Start::Outdated(window.floor),
-            // Between the newest event and the present it is a time: live.
+            // Between the newest event and the present it is a time: live. So it is between the
+            // newest event and what was given out before a power cut: all that comes is newer.
             Some(seq) => Start::After(seq.min(window.head)),
         }
     }
@@ -95,7 +100,8 @@ mod tests {
         let seq = |number| Seq::new(number).unwrap();
         let now = Micros(1_000_000_000);
         let begin = seq(50_000_000);
-        let window = Window { begin, floor: seq(100_000_000), head: seq(900_000_000), now };
+        let (floor, head) = (seq(100_000_000), seq(900_000_000));
+        let window = Window { begin, floor, head, given: head, now };
         let check = |cursor: Cursor, expected| assert_eq!(cursor.start(window), expected);
         check(Cursor::Live, Start::After(window.head));
         check(Cursor::At(0), Start::After(window.floor));
@@ -112,11 +118,12 @@ mod tests {
     fn what_was_before_the_log_began_is_missing_though_nothing_was_dropped() {
         let seq = |number| Seq::new(number).unwrap();
         let begin = seq(700);
-        let window = Window { begin, floor: Seq::ZERO, head: seq(900), now: Micros(950) };
+        let (floor, head) = (Seq::ZERO, seq(900));
+        let window = Window { begin, floor, head, given: head, now: Micros(950) };
         assert_eq!(Cursor::At(699).start(window), Start::Outdated(Seq::ZERO));
         assert_eq!(Cursor::At(700).start(window), Start::After(begin));
         assert_eq!(Cursor::At(0).start(window), Start::After(Seq::ZERO));
-        let empty = Window { head: Seq::ZERO, ..window };
+        let empty = Window { head: Seq::ZERO, given: Seq::ZERO, ..window };
         assert_eq!(Cursor::At(1).start(empty), Start::Outdated(Seq::ZERO));
         assert_eq!(Cursor::At(940).start(empty), Start::After(Seq::ZERO));
     }
@@ -125,8 +132,30 @@ mod tests {
     fn a_head_ahead_of_the_clock_is_still_no_future() {
         let seq = |number| Seq::new(number).unwrap();
         let (begin, floor) = (seq(1), seq(1));
-        let window = Window { begin, floor, head: seq(9_000_000_000), now: Micros(5) };
+        let head = seq(9_000_000_000);
+        let window = Window { begin, floor, head, given: head, now: Micros(5) };
         assert_eq!(Cursor::At(9_000_000_000).start(window), Start::After(window.head));
         assert_eq!(Cursor::At(9_000_000_001).start(window), Start::Future);
+    }
+
+    #[test]
+    fn i3_what_was_seen_before_a_power_cut_is_no_future_whatever_the_clock() {
+        let seq = |number| Seq::new(number).unwrap();
+        let check = |head: u64, cursor: u64, expected| {
+            let (begin, floor, given) = (seq(1), Seq::ZERO, seq(2_000));
+            // The clock went back: it says nothing about what is known.
+            let window = Window { begin, floor, head: seq(head), given, now: Micros(5) };
+            assert_eq!(Cursor::At(cursor).start(window), expected, "{cursor} at {head}");
+        };
+        let future = 61_000_000;
+        // Recovered up to 900; the events up to 1,500 were seen and are lost.
+        check(900, 900, Start::After(seq(900)));
+        check(900, 1_500, Start::After(seq(900)));
+        check(900, 2_000, Start::After(seq(900)));
+        check(900, future, Start::Future);
+        // What came since is greater than all of that, so nothing is passed over.
+        check(2_004, 1_500, Start::After(seq(1_500)));
+        check(2_004, 2_004, Start::After(seq(2_004)));
+        check(2_004, future, Start::Future);
     }
 }

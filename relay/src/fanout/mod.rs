@@ -176,7 +176,8 @@ impl Fanout {
     /// The state of the log for a cursor that arrives at `now`.
     fn window(&self, now: Micros) -> Window {
         let log = &self.0.log;
-        Window { begin: log.begin(), floor: log.floor(), head: log.head(), now }
+        let (begin, floor, given) = (log.begin(), log.floor(), log.given());
+        Window { begin, floor, head: log.head(), given, now }
     }
 
     fn seats(&self) -> std::sync::MutexGuard<'_, Seats> {

@@ -97,6 +97,8 @@ struct Shared {
     hidden: Hidden,
     /// Nothing up to this was ever here.
     begin: Seq,
+    /// Numbers up to this may have been given out before the start.
+    given: Seq,
     /// Everything after this is kept. Rises before anything is dropped.
     floor: AtomicU64,
     head: watch::Sender<Seq>,
@@ -120,6 +122,8 @@ pub(crate) struct Span {
     pub(crate) floor: Seq,
     /// The end.
     pub(crate) head: Seq,
+    /// Numbers up to this may have been given out: not below the end.
+    pub(crate) given: Seq,
 }
 
 impl Log {
@@ -132,7 +136,7 @@ impl Log {
         failure: Failure,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Span { begin, floor, head } = span;
+        let Span { begin, floor, head, given } = span;
         metrics.head_seq.set(exact(head.get()));
         metrics.floor_seq.set(exact(floor.get()));
         Self(Arc::new(Shared {
@@ -140,6 +144,7 @@ impl Log {
             tail: Tail::new(tail_bytes, head),
             hidden,
             begin,
+            given,
             floor: AtomicU64::new(floor.get()),
             head: watch::Sender::new(head),
             followers: AtomicUsize::new(0),
@@ -164,6 +169,13 @@ impl Log {
     /// When the log began, as a cursor: what an older one asks for was never here.
     pub fn begin(&self) -> Seq {
         self.0.begin
+    }
+
+    /// The greatest number that may have been given out before the start, as a cursor: beyond the
+    /// head of then if a power cut may have taken events that consumers saw
+    /// ([`Durability::Os`](crate::Durability::Os)). Every later event comes after it.
+    pub fn given(&self) -> Seq {
+        self.0.given
     }
 
     /// Tells when the head moves.

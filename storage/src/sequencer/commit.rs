@@ -25,6 +25,7 @@ impl Sequencer {
         // A crash before the write: nothing happened. Hosts send again from their cursors.
         self.tripwire.pass(Point::BeforeCommit);
         let batch = self.number(frames, began)?;
+        self.reserve()?;
         self.complete_rows(&mut pending, batch.as_ref(), began)?;
         let rows = std::mem::take(&mut pending.rows);
         // A crash in here: the WAL has all of it or nothing (I1).
@@ -44,7 +45,7 @@ impl Sequencer {
         if frames.is_empty() {
             return Ok(None);
         }
-        let previous = self.head;
+        let previous = self.log.head();
         let mut numbered = Vec::with_capacity(frames.len());
         for Unnumbered { frame, did_hash } in frames {
             self.head = clock::next(self.head, frame.span(), now)?;
@@ -95,9 +96,13 @@ impl Sequencer {
 
     // I2: what consumers or callers will see waits for the disk. Settled drops, rejects and
     // identities alone are seen by nobody: losing them in a crash only repeats work.
+    //
+    // Whoever waits for an answer gets it from the disk in any case: an operator relies on a
+    // decision, and files that a floor has given up are dropped for good.
     fn wait_for(&self, pending: &Pending) -> Wait {
         match self.durability {
             Durability::Fsync if pending.urgent => Wait::Disk,
+            Durability::Os if !pending.replies.is_empty() => Wait::Disk,
             Durability::Fsync | Durability::Os => Wait::Os,
         }
     }

@@ -26,6 +26,7 @@ pub(crate) mod entry;
 mod gather;
 #[cfg(test)]
 mod lives;
+mod mark;
 pub(crate) mod pending;
 #[cfg(test)]
 mod tests;
@@ -46,8 +47,11 @@ pub(crate) struct Sequencer {
     pub(crate) commit_interval: Duration,
     pub(crate) durability: Durability,
     pub(crate) metrics: Arc<Metrics>,
-    /// The last seq given out.
+    /// The last seq that may have been given out: the end of the log, or beyond it until the
+    /// first batch after a start that found a mark there.
     pub(crate) head: Seq,
+    /// With [`Durability::Os`] no seq beyond this is given out; the disk has it.
+    pub(crate) mark: Seq,
     pub(crate) hosts: Table,
     /// Intervals of all watermarks beyond their prefixes.
     pub(crate) islands: usize,
@@ -95,7 +99,7 @@ impl Sequencer {
         }
         self.tripwire.pass(Point::ShutdownStore);
         self.commit()?;
-        self.store.sync()
+        self.end_in_order()
     }
 
     fn wait(&self) -> Wake {

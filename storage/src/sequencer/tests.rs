@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// Options of a store on the disk.
-fn on_disk(dir: &Path, clock: &Clockwork) -> Options {
+pub(super) fn on_disk(dir: &Path, clock: &Clockwork) -> Options {
     Options { dir: dir.to_owned(), in_memory: None, ..options(clock, &Memory::empty().unwrap()) }
 }
 
 /// What a crash of the process leaves at this moment.
-fn crash_image(dir: &Path) -> tempfile::TempDir {
+pub(super) fn crash_image(dir: &Path) -> tempfile::TempDir {
     let image = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(dir).unwrap() {
         let file = file.unwrap();

@@ -17,6 +17,9 @@ pub(crate) const META_FLOOR: &[u8] = b"floor";
 /// When the log began: nothing up to this cursor was ever in it.
 pub(crate) const META_BEGIN: &[u8] = b"begin";
 
+/// Numbers up to this may have been given out, whatever the head says: u64.
+pub(crate) const META_MARK: &[u8] = b"mark";
+
 /// How far the PLC directory's export has been read.
 pub(crate) const META_PLC_EXPORT: &[u8] = b"plc_export";
 
@@ -150,6 +153,7 @@ mod tests {
         check(META_HEAD, "68656164");
         check(META_FLOOR, "666c6f6f72");
         check(META_BEGIN, "626567696e");
+        check(META_MARK, "6d61726b");
         check(META_PLC_EXPORT, "706c635f6578706f7274");
     }
 

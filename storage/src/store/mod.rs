@@ -72,7 +72,7 @@ pub(crate) enum Family {
     Hidden,
     /// DID → what this relay has decided about the account.
     Decisions,
-    /// Format, head, clock, floor.
+    /// Format, head, clock, floor, mark.
     Meta,
 }
 
@@ -91,6 +91,8 @@ pub(crate) struct Found {
     /// The clock of the last commit; zero in an empty store.
     pub(crate) clock: Micros,
     pub(crate) floor: Seq,
+    /// Numbers up to this may have been given out; zero if none were reserved.
+    pub(crate) mark: Seq,
     /// When the log began; `None` in a store that was just made.
     pub(crate) begin: Option<Seq>,
     pub(crate) hosts: Vec<Host>,
@@ -376,11 +378,12 @@ impl Store {
             Some(row) => records::read_head(&row)
                 .ok_or_else(|| meta.corrupt_at(keys::META_HEAD, UNREADABLE))?,
         };
-        let floor = match self.get(meta, keys::META_FLOOR)? {
-            None => Seq::ZERO,
-            Some(row) => records::read_seq(&row)
-                .ok_or_else(|| meta.corrupt_at(keys::META_FLOOR, UNREADABLE))?,
+        let seq = |key: &[u8]| match self.get(meta, key)? {
+            None => Ok(Seq::ZERO),
+            Some(row) => records::read_seq(&row).ok_or_else(|| meta.corrupt_at(key, UNREADABLE)),
         };
+        let floor = seq(keys::META_FLOOR)?;
+        let mark = seq(keys::META_MARK)?;
         let begin = match self.get(meta, keys::META_BEGIN)? {
             None => None,
             Some(row) => Some(
@@ -401,13 +404,21 @@ impl Store {
             let gap = keys::gap_host_id(&key).zip(records::read_host_gap(&row));
             owed.push(gap.ok_or_else(|| Family::Gaps.corrupt_at(&key, UNREADABLE))?);
         }
-        Ok(Found { head, clock, floor, begin, hosts, owed, hidden })
+        Ok(Found { head, clock, floor, mark, begin, hosts, owed, hidden })
     }
 
     /// Writes down when the log began. Once, before the first batch.
     pub(crate) fn begin(&self, begin: Seq) -> Result<(), Error> {
         let mut rows = WriteBatch::default();
         rows.put_cf(self.family(Family::Meta), keys::META_BEGIN, records::seq(begin));
+        self.write(rows, Wait::Disk)
+    }
+
+    /// Writes down that numbers up to this may be given out, and waits for the disk: it has
+    /// everything written before, too.
+    pub(crate) fn mark(&self, mark: Seq) -> Result<(), Error> {
+        let mut rows = WriteBatch::default();
+        rows.put_cf(self.family(Family::Meta), keys::META_MARK, records::seq(mark));
         self.write(rows, Wait::Disk)
     }
 
