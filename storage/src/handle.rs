@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::retention::Retention;
 use crate::sequencer::entry::{Entry, Message};
 use crate::sequencer::pending::Pending;
-use crate::sequencer::{Sequencer, clock};
+use crate::sequencer::{Sequencer, clock, mark};
 use crate::store::records::{ExportRow, IdentityRow, RejectRow};
 use crate::store::{Family, Found, KeyAndRow, Sizes, Store, UNREADABLE, guard, keys, records};
 use crate::{Error, Options, remedy};
@@ -59,15 +59,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
     let store = Arc::new(open_store(&options)?);
     let Found { head, clock: last, floor, mark, begin, hosts, owed, hidden } = store.found()?;
     let now = (options.clock)();
-    // I3: numbers up to the mark may be with consumers though their events are not here.
-    let given = head.max(mark);
-    if given > head {
-        tracing::warn!(
-            %head, %mark,
-            "not stopped in order under --durability os: a power cut may have taken events after \
-             the head; counting on after the mark"
-        );
-    }
+    let given = mark::given(head, mark);
     clock::check(now, given, last, options.accept_clock)?;
     let begin = match begin {
         Some(begin) => begin,
@@ -79,8 +71,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         }
     };
 
-    let metrics = Arc::new(Metrics::register());
-    let failure = Failure::none_yet();
+    let (metrics, failure) = (Arc::new(Metrics::register()), Failure::none_yet());
     let log = Log::new(
         Arc::clone(&store),
         Hidden::load(hidden),

@@ -12,6 +12,7 @@ use protocol::ids::Micros;
 use protocol::tripwire::Tripwire;
 
 pub use self::crash::{Crash, Place};
+use crate::config::ByteSize;
 
 /// A fault, as given: `name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub enum Fault {
     Crash(Crash),
     /// `clock=-3d` or `clock=+10d`: the wall clock is that far off from the start on.
     Clock(Shift),
+    /// `small-log=SIZE`: the log is kept to this size, also below the least that may be configured,
+    /// and its files are as small as that wants them.
+    SmallLog(u64),
 }
 
 /// By how much a clock is wrong.
@@ -53,6 +57,7 @@ impl FromStr for Fault {
             }
             Some(("crash", crash)) => crash.parse().map(Self::Crash),
             Some(("clock", shift)) => shift.parse().map(Self::Clock),
+            Some(("small-log", size)) => size.parse().map(|ByteSize(bytes)| Self::SmallLog(bytes)),
             _ => Err("unknown fault: see docs/testing.md".to_owned()),
         }
     }
@@ -80,7 +85,7 @@ pub fn of_verifier(faults: &[Fault]) -> verifier::Faults {
                 verifier.check_panic = Some((did.clone(), *times));
             }
             Fault::ShardPanic(did) => verifier.shard_panic = Some(did.clone()),
-            Fault::Crash(_) | Fault::Clock(_) => {}
+            Fault::Crash(_) | Fault::Clock(_) | Fault::SmallLog(_) => {}
         }
     }
     verifier
@@ -93,6 +98,14 @@ pub fn tripwire(faults: &[Fault], data_dir: &Path) -> Tripwire {
         _ => None,
     });
     crash.map_or_else(Tripwire::default, |crash| crash.tripwire(data_dir))
+}
+
+/// How large the log may be, if the last one of these says so.
+pub fn log_bytes(faults: &[Fault]) -> Option<u64> {
+    faults.iter().rev().find_map(|fault| match fault {
+        Fault::SmallLog(bytes) => Some(*bytes),
+        _ => None,
+    })
 }
 
 /// The clock, as wrong as the last one of these has it.
@@ -138,7 +151,10 @@ mod tests {
         }
         check("clock=-3d", Some(Fault::Clock(Shift::Behind(days(3)))));
         check("clock=+10d", Some(Fault::Clock(Shift::Ahead(days(10)))));
-        for text in ["clock=3d", "clock=", "clock=-", "clock=+soon", "unknown=1", "crash"] {
+        check("small-log=4MiB", Some(Fault::SmallLog(4 << 20)));
+        for text in
+            ["small-log=much", "clock=3d", "clock=", "clock=-", "clock=+soon", "unknown=1", "crash"]
+        {
             check(text, None);
         }
     }

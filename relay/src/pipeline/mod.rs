@@ -285,7 +285,8 @@ fn storage_options(config: &Serve, clock: Clock, tripwire: Tripwire) -> storage:
         },
         commit_interval: config.commit_interval,
         retention: config.retention,
-        retention_bytes: config.retention_bytes.map(|size| size.0),
+        retention_bytes: fault::log_bytes(&config.faults)
+            .or_else(|| config.retention_bytes.map(|size| size.0)),
         compression: config.compression.into(),
         tail_bytes: usize::try_from(config.tail_bytes.0).unwrap_or(usize::MAX),
         clock,

@@ -50,7 +50,12 @@ impl Relay {
 
     /// Starts it with these arguments beside the data folder and the ports.
     pub fn start_with(dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = command(dir, arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(command(dir, arguments))
+    }
+
+    /// Starts this command, one of [`command`], and waits until the relay is ready.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (log_tx, log) = mpsc::sync_channel(LOG_LINES_MAX);
         std::thread::spawn(move || {

@@ -266,7 +266,7 @@ impl Checker<'_> {
                 seq.is_some()
             }
             keys::META_PLC_EXPORT => records::read_export(row).is_some(),
-            b"mark" => {
+            keys::META_MARK => {
                 report.mark = seq;
                 seq.is_some()
             }

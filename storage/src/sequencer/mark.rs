@@ -15,6 +15,19 @@ use crate::{Durability, Error};
 
 use super::Sequencer;
 
+/// The last number that may have been given out before a start that found these: up to the mark
+/// they may be with consumers though their events are not here.
+pub(crate) fn given(head: Seq, mark: Seq) -> Seq {
+    if mark > head {
+        tracing::warn!(
+            %head, %mark,
+            "not stopped in order under --durability os: a power cut may have taken events after \
+             the head; counting on after the mark"
+        );
+    }
+    head.max(mark)
+}
+
 impl Sequencer {
     /// Before numbers up to the head are shown: sees to it that the disk has a mark for them.
     pub(super) fn reserve(&mut self) -> Result<(), Error> {

@@ -26,10 +26,10 @@ pub(crate) mod entry;
 mod gather;
 #[cfg(test)]
 mod lives;
-mod mark;
+pub(crate) mod mark;
 pub(crate) mod pending;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod watermark;
 
 use entry::Message;

@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// Options of a store on the disk.
-pub(super) fn on_disk(dir: &Path, clock: &Clockwork) -> Options {
+pub(crate) fn on_disk(dir: &Path, clock: &Clockwork) -> Options {
     Options { dir: dir.to_owned(), in_memory: None, ..options(clock, &Memory::empty().unwrap()) }
 }
 
 /// What a crash of the process leaves at this moment.
-pub(super) fn crash_image(dir: &Path) -> tempfile::TempDir {
+pub(crate) fn crash_image(dir: &Path) -> tempfile::TempDir {
     let image = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(dir).unwrap() {
         let file = file.unwrap();

@@ -31,7 +31,7 @@ pub(super) fn check_before_opening(dir: &Path) -> Result<(), Error> {
 /// Makes a folder that is new or of an older format one of this. What the later formats added was
 /// never in the earlier ones, and every row of those is read:
 /// 2 added the family of decisions, and rows of accounts of version 2;
-/// 3 added files of batches that are compressed.
+/// 3 added files of batches that are compressed, and the mark.
 pub(super) fn adopt(store: &Store) -> Result<(), Error> {
     let row = store.get(Family::Meta, keys::META_FORMAT)?;
     if known(&store.dir, row.as_deref())? == Some(FORMAT) {

@@ -233,16 +233,20 @@ impl Store {
 
     /// Writes all of it or nothing (I1).
     pub(crate) fn write(&self, rows: WriteBatch, wait: Wait) -> Result<(), Error> {
-        let mut options = WriteOptions::default();
-        options.set_sync(wait == Wait::Disk);
         #[cfg(test)]
         self.faults.before_write()?;
-        let bytes = u64::try_from(rows.size_in_bytes()).unwrap_or(u64::MAX);
-        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.db.write_opt(rows, &options)?;
+        self.put(rows, wait)?;
         #[cfg(test)]
         self.faults.after_write()?;
         Ok(())
+    }
+
+    fn put(&self, rows: WriteBatch, wait: Wait) -> Result<(), Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(wait == Wait::Disk);
+        let bytes = u64::try_from(rows.size_in_bytes()).unwrap_or(u64::MAX);
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(self.db.write_opt(rows, &options)?)
     }
 
     /// Waits until the disk has everything written so far.
@@ -419,7 +423,8 @@ impl Store {
     pub(crate) fn mark(&self, mark: Seq) -> Result<(), Error> {
         let mut rows = WriteBatch::default();
         rows.put_cf(self.family(Family::Meta), keys::META_MARK, records::seq(mark));
-        self.write(rows, Wait::Disk)
+        // Faults of tests are meant for the commit that follows.
+        self.put(rows, Wait::Disk)
     }
 
     // I1: the head and the batch that it is the end of were written together.
