@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,11 @@ async fn log(count: u64, options: Options) -> (storage::Handle, Fanout, watch::S
 
 fn open(tail_bytes: usize, retention: Duration) -> storage::Handle {
     let start = std::time::Instant::now();
+    let began = Micros(1_700_000_000_000_000);
+    open_at(tail_bytes, retention, Arc::new(move || began.plus(start.elapsed())))
+}
+
+fn open_at(tail_bytes: usize, retention: Duration, clock: storage::Clock) -> storage::Handle {
     storage::open(storage::Options {
         dir: "/slow".into(),
         in_memory: Some(Memory::empty().unwrap()),
@@ -44,7 +50,7 @@ fn open(tail_bytes: usize, retention: Duration) -> storage::Handle {
         retention_bytes: None,
         compression: storage::Compression::None,
         tail_bytes,
-        clock: Arc::new(move || Micros(1_700_000_000_000_000).plus(start.elapsed())),
+        clock,
         accept_clock: false,
         tripwire: Tripwire::default(),
         shards: 1,
@@ -133,7 +139,7 @@ async fn read(client: &mut TcpStream, count: usize) -> (Vec<u64>, Option<String>
 /// I10: one that reads nothing is ended, and the one beside it is served all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn i10_a_consumer_that_stalls_is_ended_and_the_others_are_not_held_up() {
-    let options = Options { stall_max: Duration::from_millis(600), ..Options::default() };
+    let options = Options { stall_max: Duration::from_secs(3), ..Options::default() };
     let (storage, fanout, _stop) = log(3_000, options).await;
     let (stalled, serving) = connect(&fanout, Cursor::At(0)).await;
     let (mut quick, _serving) = connect(&fanout, Cursor::At(0)).await;
@@ -152,7 +158,11 @@ async fn i10_a_consumer_that_stalls_is_ended_and_the_others_are_not_held_up() {
 /// One that falls out of the window is told, never skipped ahead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_falls_out_of_the_window_is_told_so() {
-    let storage = open(100_000, Duration::from_secs(1));
+    // A second of the log is as long as the test says, not as long as the machine takes.
+    let time = Arc::new(AtomicU64::new(1_700_000_000_000_000));
+    let clock = Arc::clone(&time);
+    let clock = Arc::new(move || Micros(clock.fetch_add(1, Ordering::Relaxed)));
+    let storage = open_at(100_000, Duration::from_secs(1), clock);
     let (_stop, stopped) = watch::channel(false);
     let recorder = PrometheusBuilder::new().build_recorder();
     let rendered = recorder.handle();
@@ -161,7 +171,8 @@ async fn a_consumer_that_falls_out_of_the_window_is_told_so() {
     let (mut client, _serving) = connect(&fanout, Cursor::At(0)).await;
     append(&storage, 300).await;
     let before = read_exactly(&mut client, 1).await.0;
-    // What is written does not wait for it, and is forgotten after a second.
+    // What is written did not wait for it, and is forgotten after a second.
+    time.fetch_add(2_000_000, Ordering::Relaxed);
     until("the window has moved on", || storage.log().floor() > storage.log().begin()).await;
     let (seqs, last) = read(&mut client, usize::MAX).await;
     assert!(seqs.len() < 299 && before[0] < seqs[0] && seqs.is_sorted_by(|a, b| a < b));
@@ -306,57 +317,68 @@ async fn i3_i8_i10_consumers_that_stop_and_go_get_every_event() {
     let storage = open(100_000, Duration::from_secs(3600));
     let (_stop, stopped) = watch::channel(false);
     let fanout = Fanout::start(storage.log(), Options::default(), metrics, stopped).unwrap();
+    // As many as it takes until consumers have crossed the seam often: how far they get meanwhile
+    // is the machine's affair. 600 MB of events without that, and they never will.
     const EVENTS: u64 = 3_000;
+    const EVENTS_MAX: u64 = 60_000;
+    let streams = Arc::new(AtomicU64::new(0));
+    let is_all_seen = || {
+        let text = rendered.render();
+        let name = "mainstem_relay_replays_total ";
+        let crossings = text.lines().find_map(|line| line.strip_prefix(name));
+        let crossings = crossings.map_or(0, |count| count.parse::<u64>().unwrap());
+        crossings > 30 && streams.load(Ordering::SeqCst) > 6
+    };
     append(&storage, 100).await;
     let (over, end) = watch::channel(None);
     let consumers: Vec<_> = (0..6)
         .map(|number| {
             let (fanout, log, end) = (fanout.clone(), storage.log(), end.clone());
-            tokio::spawn(stop_and_go(fanout, log, end, ChaCha8Rng::seed_from_u64(seed + number)))
+            let (rng, streams) = (ChaCha8Rng::seed_from_u64(seed + number), Arc::clone(&streams));
+            tokio::spawn(stop_and_go(fanout, log, end, rng, streams))
         })
         .collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed + 99);
     let mut sent = 100;
-    while sent < EVENTS {
-        let burst = rng.random_range(1..60).min(EVENTS - sent);
+    while sent < EVENTS || (sent < EVENTS_MAX && !is_all_seen()) {
+        let burst = rng.random_range(1..60);
         append(&storage, burst).await;
         sent += burst;
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..8))).await;
     }
     let head = storage.log().head();
     over.send_replace(Some(head));
-    let mut streams = 0;
     for consumer in consumers {
-        streams += tokio::time::timeout(Duration::from_secs(60), consumer)
+        tokio::time::timeout(Duration::from_secs(60), consumer)
             .await
             .unwrap_or_else(|_| panic!("seed {seed}: a consumer did not reach {head}"))
             .unwrap();
     }
-    let text = rendered.render();
-    let crossings = text
-        .lines()
-        .find_map(|line| line.strip_prefix("mainstem_relay_replays_total "))
-        .map_or(0, |count| count.parse::<u64>().unwrap());
-    assert!(streams > 5 && crossings > 30, "seed {seed}: {streams} streams, {crossings} times");
+    assert!(
+        is_all_seen(),
+        "seed {seed}: {} streams\n{}",
+        streams.load(Ordering::SeqCst),
+        rendered.render()
+    );
     storage.stop().unwrap();
 }
 
 /// Reads from a random cursor, with pauses, until it is at the end of everything; begins anew
-/// elsewhere at random. How many streams it read, each of which was right.
+/// elsewhere at random. Counts the streams that it reads, each of which is right.
 async fn stop_and_go(
     fanout: Fanout,
     log: storage::Log,
     end: watch::Receiver<Option<Seq>>,
     mut rng: ChaCha8Rng,
-) -> usize {
-    let mut streams = 0;
+    streams: Arc<AtomicU64>,
+) {
     loop {
         let begin = log.begin().get();
         let cursor = rng.random_range(begin..=log.head().get());
         let (mut client, _serving) = connect(&fanout, Cursor::At(cursor)).await;
         let mut after = Seq::new(cursor).unwrap();
         let mut expected: VecDeque<Vec<u8>> = VecDeque::new();
-        streams += 1;
+        streams.fetch_add(1, Ordering::SeqCst);
         for _ in 0..rng.random_range(5..400) {
             if expected.is_empty() {
                 match log.read(after, 64 << 10).await.unwrap() {
@@ -364,7 +386,7 @@ async fn stop_and_go(
                         after = chunk.last;
                         expected.extend(messages(&chunk.bytes));
                     }
-                    Read::CaughtUp if *end.borrow() == Some(after) => return streams,
+                    Read::CaughtUp if *end.borrow() == Some(after) => return,
                     Read::CaughtUp => {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                         continue;
