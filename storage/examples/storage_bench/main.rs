@@ -3,8 +3,9 @@
 //! its bytes while all that goes on. docs/testing.md tells how to read it.
 //!
 //! `storage_bench [FILE]` prints figures and writes them to FILE as JSON. `storage_bench retention
-//! MIB TIMES` writes so many times its limit. Both in a folder of the system's for temporary files
-//! (`TMPDIR`), which is removed.
+//! MIB TIMES` writes so many times its limit, and fails if the folder grows beyond that; with
+//! `unlimited` at the end nothing is dropped, for comparison. All in a folder of the system's for
+//! temporary files (`TMPDIR`), which is removed.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 #![allow(clippy::unwrap_used, reason = "a failing benchmark is to fail")]
@@ -20,6 +21,7 @@ use storage::{Log, Read};
 use tokio::runtime::Runtime;
 
 use load::{ACCOUNTS, HOSTS, Load};
+use retention::Drops;
 
 mod load;
 mod retention;
@@ -32,19 +34,22 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => drop(figures(&runtime, dir.path())),
-        ["retention", mib, times] => retention::run(
-            &runtime,
-            dir.path(),
-            mib.parse::<u64>().unwrap() << 20,
-            times.parse().unwrap(),
-        ),
+        ["retention", mib, times, ref rest @ ..] => {
+            let drops = match rest {
+                [] => Drops::ToLimit,
+                ["unlimited"] => Drops::Nothing,
+                _ => panic!("{USAGE}"),
+            };
+            let limit = mib.parse::<u64>().unwrap() << 20;
+            retention::run(&runtime, dir.path(), limit, times.parse().unwrap(), drops);
+        }
         [path] => {
             let figures = figures(&runtime, dir.path());
             let rows: Vec<_> =
                 figures.iter().map(|(name, figure)| format!("  \"{name}\": {figure:.3}")).collect();
             std::fs::write(path, format!("{{\n{}\n}}\n", rows.join(",\n"))).unwrap();
         }
-        _ => panic!("usage: storage_bench [FILE] | storage_bench retention MIB TIMES"),
+        _ => panic!("{USAGE}"),
     }
 }
 
@@ -189,6 +194,7 @@ fn crc32c(dir: &Path) -> String {
     said.map_or_else(|| "not said".to_owned(), |(_, said)| said.trim().to_owned())
 }
 
+const USAGE: &str = "usage: storage_bench [FILE] | storage_bench retention MIB TIMES [unlimited]";
 /// Of a round: 120 MB, four files of the log.
 const EVENTS: usize = 40_960;
 const ROUNDS: usize = 5;
