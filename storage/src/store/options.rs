@@ -89,8 +89,8 @@ pub(crate) fn families(sizes: Sizes, compression: Compression) -> Vec<ColumnFami
 }
 
 // Keys only ever rise and are dropped from the low end: files do not overlap, so that compaction
-// moves them down without rewriting a byte, and retention drops whole files. Frames are mostly
-// hashes and signatures: compressing them costs more CPU than everything else here together.
+// moves them down without rewriting a byte, and retention drops whole files. What compression
+// saves and costs: docs/decisions/0008.
 fn batches(cache: &Cache, sizes: Sizes, compression: Compression) -> Options {
     let mut options = any();
     // Of every level alike: a file that would be compressed otherwise further down could not be
