@@ -105,6 +105,7 @@ fn measure(frames: &str, compression: &str) -> [f64; 7] {
         written += group.iter().map(|(_, frame)| frame.len_with(Seq::ZERO)).sum::<usize>();
         submit(&runtime, &handle, group);
     }
+    drop(groups);
     handle.stop().unwrap();
     // A start brings what is left in memory to files.
     let handle = open();
