@@ -11,12 +11,17 @@ use super::recording::{following, network, pump, watched, watched_again};
 use super::support::until;
 
 /// `KIND:PART:N`, errno, how (docs/testing.md, "Power cuts").
-const CASES: [(&str, u32, &str); 5] = [
+const CASES: [(&str, u32, &str); 10] = [
     ("write:.log:40", EIO, "undone"),
     ("write:.log:41", ENOSPC, "short"),
     ("write:.log:42", EIO, "once-done"),
     ("sync:.log:40", EIO, "once-undone"),
     ("sync:.log:41", EIO, "once-done"),
+    ("write:.sst:3", EIO, "undone"),
+    ("write:.sst:4", ENOSPC, "short"),
+    ("sync:.sst:3", EIO, "undone"),
+    ("write:MANIFEST:40", ENOSPC, "undone"),
+    ("sync:MANIFEST:40", EIO, "done"),
 ];
 
 /// I2, I6: every write that can fail, in both ways.

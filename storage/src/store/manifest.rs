@@ -1,4 +1,4 @@
-//! RocksDB's list of its files, read by our own eyes for the one thing that RocksDB does not look at:
+//! RocksDB's list of its files, read by our own eyes for the one thing that RocksDB passes over:
 //! which write-ahead log must be there.
 //!
 //! `CURRENT` names the list, which is a log as `wal` describes. Its records are edits, fields with a
