@@ -203,7 +203,8 @@ async fn a_hidden_account_is_forgotten_when_nothing_of_it_is_left() {
     assert_eq!(open(options()).unwrap().log().hidden().len(), 0);
 }
 
-/// I13: on a nearly full disk nothing is taken in; what becomes too old meanwhile gives its room back.
+/// I13: on a nearly full disk nothing is taken in; what becomes too old meanwhile gives its room
+/// back.
 #[tokio::test]
 async fn i13_room_is_given_back_while_nothing_is_taken_in() {
     let dir = tempfile::tempdir().unwrap();
