@@ -221,7 +221,7 @@ async fn known_accounts(dir: &Path, count: u32, age: Duration) -> (Host, Vec<Did
 }
 
 /// I6: what the store keeps of an identity is what was learnt, or the process ends and names it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn i6_an_identity_whose_key_is_none_ends_the_process_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (host, dids) = known_accounts(folder.path(), 1, Duration::from_secs(60)).await;

@@ -492,6 +492,7 @@ async fn i6_a_damaged_row_is_named_with_its_key() {
     check(Family::Identities, &plc, Some(b"\x01\x00"), &did(7).to_string());
     check(Family::Meta, keys::META_HEAD, Some(&[0; 16]), "the newest batch ends at");
     check(Family::Meta, keys::META_FLOOR, Some(b"x"), "floor");
+    check(Family::Meta, keys::META_MARK, Some(b"x"), "mark");
     check(Family::Meta, keys::META_BEGIN, None, "the row is missing");
 }
 
