@@ -125,6 +125,14 @@ async fn i8_tail_and_disk_give_the_same_bytes() {
     let handle = open_with(1);
     assert_eq!(read_all(&handle.log(), seq(0), 1 << 20).await, hot);
     assert_eq!(hot.len(), 60);
+    handle.stop().unwrap();
+    // Also for one that begins within a batch which nobody has loaded yet, or at its end.
+    for index in [0, 1, 28, 29, 58] {
+        let handle = open_with(1);
+        let after = seq(seq_of(&hot[index]));
+        assert_eq!(read_all(&handle.log(), after, 1 << 20).await, hot[index + 1..]);
+        handle.stop().unwrap();
+    }
 }
 
 /// Readers start anywhere and follow to the end while the log grows and the tail forgets: each

@@ -9,6 +9,7 @@ use super::rocks_log::Written;
 use super::*;
 use crate::accounts::AccountWrite;
 use crate::fixture::*;
+use crate::store::faults::Fault;
 use crate::{Durability, Entry, Handle, Memory, Options, Read, open};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -97,6 +98,27 @@ async fn files_below_the_floor_are_dropped_and_the_rest_is_whole() {
     // Nothing more to do.
     retention.enforce(&never()).unwrap();
     assert_eq!(handle.log().floor(), floor);
+}
+
+/// A crash between floor and drop leaves files that nobody reads; the other way round it would leave
+/// a log with a hole.
+#[tokio::test]
+async fn i1_below_a_floor_that_is_not_committed_nothing_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clockwork::at(NOW);
+    let options = || Options { retention: 8 * HOUR, ..on_disk(&clock, dir.path()) };
+    let handle = open(options()).unwrap();
+    for _ in 0..6 {
+        hourly(&handle, &clock, 4, 10_000).await;
+        handle.store().flush_batches_down();
+    }
+    let before = handle.store().batch_files().unwrap();
+    handle.store().faults.arm(Fault::NotDone);
+    let enforced = handle.retention(&options()).enforce(&never());
+    assert!(matches!(enforced, Err(Error::Stopped)), "{enforced:?}");
+    assert_eq!(handle.store().faults.fired(), 1);
+    assert_eq!(handle.store().batch_files().unwrap(), before);
+    assert_eq!(handle.log().floor(), Seq::ZERO);
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ mod lives;
 pub(crate) mod mark;
 pub(crate) mod pending;
 #[cfg(test)]
+mod shown;
+#[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod watermark;
 

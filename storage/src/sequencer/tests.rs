@@ -221,8 +221,12 @@ async fn i5_the_stored_cursor_is_the_end_of_the_settled_prefix() {
     handle.submit(vec![accepted(host, 10, 20, &did(3), false)]);
     settle(&handle).await;
     assert_eq!(cursor(&handle, host), 40);
+    // A known account's commit changes nothing else of the host's row.
+    handle.submit(vec![accepted(host, 40, 50, &did(3), true)]);
+    settle(&handle).await;
+    assert_eq!(cursor(&handle, host), 50);
     handle.stop().unwrap();
-    assert_eq!(cursor(&open(options(&clock, &memory)).unwrap(), host), 40);
+    assert_eq!(cursor(&open(options(&clock, &memory)).unwrap(), host), 50);
 }
 
 #[tokio::test]

@@ -111,6 +111,13 @@ mod tests {
         check(9, &[(8, 9, 9), (3, 4, 9), (9, 9, 9), (12, 11, 9), (9, 12, 12), (9, 12, 12)]);
     }
 
+    /// A host that was dialled again may pass over what it sent before.
+    #[test]
+    fn i5_the_prefix_never_falls_to_what_ended_within_it() {
+        check(5, &[(6, 9, 5), (5, 20, 20), (20, 21, 21)]);
+        check(5, &[(6, 7, 5), (8, 9, 5), (10, 30, 5), (5, 20, 30)]);
+    }
+
     #[test]
     fn a_host_that_starts_live_links_to_the_empty_prefix() {
         check(0, &[(1_000_007, 1_000_009, 0), (0, 1_000_007, 1_000_009)]);

@@ -1,7 +1,9 @@
-//! Failed writes for tests, both ways: not done, and done but reported as failed.
+//! Failed writes for tests, both ways: not done, and done but reported as failed. And which writes
+//! waited for the disk, which a store in memory does not show.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use super::Wait;
 use crate::Error;
 
 /// The next write fails in this way.
@@ -18,6 +20,7 @@ pub(crate) enum Fault {
 pub(crate) struct Faults {
     armed: AtomicU8,
     fired: AtomicU8,
+    waited: AtomicU64,
 }
 
 impl Faults {
@@ -33,7 +36,13 @@ impl Faults {
         self.fired.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn before_write(&self) -> Result<(), Error> {
+    /// How many writes waited for the disk.
+    pub(crate) fn waited(&self) -> u64 {
+        self.waited.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn before_write(&self, wait: Wait) -> Result<(), Error> {
+        self.waited.fetch_add(u64::from(wait == Wait::Disk), Ordering::SeqCst);
         self.fire(1)
     }
 

@@ -234,7 +234,7 @@ impl Store {
     /// Writes all of it or nothing (I1).
     pub(crate) fn write(&self, rows: WriteBatch, wait: Wait) -> Result<(), Error> {
         #[cfg(test)]
-        self.faults.before_write()?;
+        self.faults.before_write(wait)?;
         self.put(rows, wait)?;
         #[cfg(test)]
         self.faults.after_write()?;
