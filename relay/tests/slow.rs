@@ -267,6 +267,13 @@ async fn i7_a_network_of_ipv6_counts_as_one_address() {
     check("::ffff:198.51.100.7", true);
     check("198.51.100.7", false);
     check("198.51.100.8", true);
+    // All of them are free again.
+    seats.clear();
+    for address in ["2001:db8:0:1::3", "2001:db8:0:1::4", "198.51.100.7", "198.51.100.7"] {
+        let seat = fanout.seat(address.parse().unwrap());
+        assert!(seat.is_ok(), "{address}");
+        seats.extend(seat);
+    }
     storage.stop().unwrap();
 }
 

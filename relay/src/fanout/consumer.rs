@@ -374,3 +374,39 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 const GOING_AWAY: u16 = 1001;
 const POLICY_VIOLATION: u16 = 1008;
 const INTERNAL_ERROR: u16 = 1011;
+
+#[cfg(test)]
+mod tests {
+    use protocol::did::Did;
+    use protocol::frame::Outgoing;
+    use protocol::tid::Tid;
+
+    use super::*;
+
+    #[test]
+    fn i3_a_cut_is_where_the_last_whole_frame_ends() {
+        let did = Did::parse("did:plc:32rstgho2rbvpp5wrwqp5fub").expect("a DID");
+        let mut chunk = Vec::new();
+        let mut ends = vec![(0, None)];
+        // Headers of two lengths.
+        for (number, bytes) in [(7, 10), (8, 300), (300, 1)] {
+            let seq = Seq::new(number).expect("a small number");
+            let rev = Tid::from_micros(Micros(number), 0);
+            let frame = Outgoing::sync(&did, rev, &vec![7; bytes], "2026-11-21T02:37:17.492Z");
+            let len = frame.len_with(seq) as u64;
+            Header { fin: true, opcode: Opcode::Binary, mask: None, len }.write(&mut chunk);
+            frame.write_with(seq, &mut chunk);
+            ends.push((chunk.len(), Some(seq)));
+        }
+        for written in 0..=chunk.len() {
+            let whole = ends.partition_point(|(end, _)| *end <= written) - 1;
+            let (bytes, after) = ends[whole];
+            let (rest, current) = match ends.get(whole + 1) {
+                Some((end, seq)) if written > bytes => (chunk[written..*end].to_vec(), *seq),
+                _ => (Vec::new(), None),
+            };
+            let expected = Cut { frames: whole as u64, bytes, after, rest, current };
+            assert_eq!(Cut::at(&chunk, written), expected, "{written} written");
+        }
+    }
+}

@@ -146,3 +146,53 @@ fn message(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     message.extend_from_slice(payload);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Writes until the socket takes nothing more, and the system has nowhere to put it.
+    async fn fill(link: &mut Link) {
+        let moment = Duration::from_millis(100);
+        loop {
+            while link.write_now(&[7; 64 << 10]).expect("connected") > 0 {}
+            if timeout(moment, link.writable()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn i10_the_deadline_begins_when_the_socket_is_full_and_ends_with_a_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut peer, (socket, _)) = (peer.expect("connected"), accepted.expect("connected"));
+        let mut link = Link::new(socket, &Bytes::new(), Duration::from_secs(3600));
+        assert_eq!(link.deadline, None);
+        // Nothing is taken: waiting again, or in another runtime, gains no time.
+        let deadline = loop {
+            fill(&mut link).await;
+            let deadline = link.deadline;
+            assert!(deadline.is_some());
+            link = link.detach().and_then(Detached::attach).expect("a socket");
+            if timeout(Duration::from_millis(10), link.writable()).await.is_err() {
+                assert_eq!(link.deadline, deadline);
+                break deadline;
+            }
+        };
+        let mut bytes = vec![0; 64 << 10];
+        while link.write_now(&[7]) == Ok(0) {
+            tokio::select! {
+                ready = link.socket.writable() => ready.expect("connected"),
+                read = peer.read(&mut bytes) => assert!(read.expect("connected") > 0),
+            }
+        }
+        assert_eq!(link.deadline, None);
+        fill(&mut link).await;
+        assert!(link.deadline > deadline);
+    }
+}
