@@ -3,7 +3,7 @@
 # Seconds for `make fuzz`.
 T ?= 60
 
-.PHONY: demo test test-slow check bench scale faults fuzz
+.PHONY: demo test test-slow check bench scale faults mutants fuzz
 
 # From a bare machine with Rust to a running relay fed by a simulated network.
 demo:
@@ -32,6 +32,10 @@ scale:
 # The same of known and new accounts while the PLC directory is sick: four minutes.
 faults:
 	@scripts/faults
+
+# Bugs on purpose, and which test notices each: a table; half an hour.
+mutants:
+	@scripts/mutants
 
 # Random bytes into every parser for T seconds.
 fuzz:

@@ -26,6 +26,9 @@ const CRATE_HEADER: &[&str] = &["//! In: ", "//! Out: ", "//! Upholds: ", "//! K
 /// How many invariants ARCHITECTURE.md states: I1 to this.
 const INVARIANTS: u32 = 13;
 
+/// The least number of bugs on purpose.
+const MUTANTS_MIN: usize = 15;
+
 const LINES_MAX: usize = 600;
 const COLUMNS_MAX: usize = 100;
 
@@ -144,6 +147,33 @@ fn each_invariant_is_named_by_a_test() {
     for number in 1..=INVARIANTS {
         let name = format!("I{number}");
         assert!(words.contains(&name.as_str()), "no test names {name}");
+    }
+}
+
+/// `make mutants` takes long; that each patch still fits the code is seen here.
+#[test]
+fn each_mutant_fits_the_code_and_says_what_it_breaks() {
+    let folder = root().join("loadtest/mutants");
+    let patches: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(patches.len() >= MUTANTS_MIN, "only {} mutants", patches.len());
+    for path in patches {
+        let (name, text) = (path.display(), fs::read_to_string(&path).unwrap());
+        for field in ["Breaks: ", "Run: cargo test --release "] {
+            assert!(text.lines().any(|line| line.starts_with(field)), "{name}: no line {field:?}");
+        }
+        let file = text.lines().find_map(|line| line.strip_prefix("--- a/")).expect("a file");
+        let code = fs::read_to_string(root().join(file)).unwrap();
+        let mut hunks = text.split("\n@@ ").skip(1);
+        let hunk = hunks.next().expect("a hunk");
+        assert_eq!(hunks.next(), None, "{name}: a mutant is one edit");
+        let old: Vec<&str> = hunk
+            .lines()
+            .skip(1)
+            .filter(|line| !line.starts_with(['+', '\\']))
+            .map(|line| line.get(1..).unwrap_or_default())
+            .collect();
+        assert!(code.contains(&old.join("\n")), "{name}: {file} no longer has what it changes");
     }
 }
 
