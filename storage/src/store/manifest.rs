@@ -1,9 +1,9 @@
 //! RocksDB's list of its files, read by our own eyes for the one thing that RocksDB passes over:
 //! which write-ahead log must be there.
 //!
-//! `CURRENT` names the list, which is a log as `wal` describes. Its records are edits, fields with a
-//! tag each (varint `u32`); the number of the oldest log that a family still needs stands among the
-//! first.
+//! `CURRENT` names the list, which is a log as `wal` describes. Its records are edits, fields with
+//! a tag each (varint `u32`); the number of the oldest log that a family still needs stands among
+//! the first.
 
 use std::fs::{self, File};
 use std::path::Path;
