@@ -100,8 +100,8 @@ async fn files_below_the_floor_are_dropped_and_the_rest_is_whole() {
     assert_eq!(handle.log().floor(), floor);
 }
 
-/// A crash between floor and drop leaves files that nobody reads; the other way round it would leave
-/// a log with a hole.
+/// A crash between floor and drop leaves files that nobody reads; the other way round it would
+/// leave a log with a hole.
 #[tokio::test]
 async fn i1_below_a_floor_that_is_not_committed_nothing_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
