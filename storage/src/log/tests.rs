@@ -117,17 +117,18 @@ async fn i8_tail_and_disk_give_the_same_bytes() {
     let open_with = |tail_bytes| open(Options { tail_bytes, ..options(&clock, &memory) }).unwrap();
     let handle = open_with(64 << 20);
     for _ in 0..30 {
-        handle.submit(vec![logged(&did(1), vec![commit(&did(1), 1, 5000), sync(&did(2))])]);
+        let frames = vec![commit(&did(1), 1, 5000), sync(&did(2)), sync(&did(3))];
+        handle.submit(vec![logged(&did(1), frames)]);
         settle(&handle).await;
     }
     let hot = read_all(&handle.log(), seq(0), 1 << 20).await;
     handle.stop().unwrap();
     let handle = open_with(1);
     assert_eq!(read_all(&handle.log(), seq(0), 1 << 20).await, hot);
-    assert_eq!(hot.len(), 60);
+    assert_eq!(hot.len(), 90);
     handle.stop().unwrap();
     // Also for one that begins within a batch which nobody has loaded yet, or at its end.
-    for index in [0, 1, 28, 29, 58] {
+    for index in [0, 1, 2, 30, 31, 88] {
         let handle = open_with(1);
         let after = seq(seq_of(&hot[index]));
         assert_eq!(read_all(&handle.log(), after, 1 << 20).await, hot[index + 1..]);
