@@ -238,8 +238,9 @@ async fn i5_i13_a_higher_epoch_forgets_the_cursor_and_owes_the_host() {
     let mut entry = accepted(host, 0, 3, &did(2), false);
     entry.ticket = Some(ticket(host, 1, 0, 3));
     handle.submit(vec![entry]);
-    // A straggler of the epoch before settles without moving the cursor.
-    handle.submit(vec![rejected(host, 500, 501, None)]);
+    // Stragglers of the epoch before settle without moving the cursor, also where their numbers
+    // would go on from it.
+    handle.submit(vec![rejected(host, 2, 400, None), rejected(host, 500, 501, None)]);
     settle(&handle).await;
     let row = handle.host(host).unwrap();
     assert_eq!((row.epoch, row.cursor, row.start), (Epoch(1), host_seq(3), Start::Oldest));
