@@ -69,11 +69,11 @@ mod tests {
 
     use super::*;
     use crate::fixture::*;
-    use crate::sequencer::tests::{crash_image, on_disk};
+    use crate::sequencer::tests::crash_image;
     use crate::{Handle, Options, open};
 
     fn os(dir: &Path, clock: &Clockwork) -> Options {
-        Options { durability: Durability::Os, ..on_disk(dir, clock) }
+        Options { durability: Durability::Os, ..on_disk(clock, dir) }
     }
 
     /// The seq that the next event gets.
@@ -132,7 +132,7 @@ mod tests {
         for step in [0, 1, 4_000_000, 4_000_000, 4_000_000, 3_600_000_000, 1, 90_000_000_000] {
             clock.advance(Duration::from_micros(step));
             let shown = next(&handle).await;
-            let image = open(on_disk(crash_image(dir.path()).path(), &clock)).unwrap();
+            let image = open(on_disk(&clock, crash_image(dir.path()).path())).unwrap();
             let given = image.log().given().get();
             assert!((shown + LEFT_MIN..=shown + AHEAD).contains(&given), "{given} for {shown}");
         }

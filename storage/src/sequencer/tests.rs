@@ -19,11 +19,6 @@ use crate::{
     Memory, Options, Read, RejectNote, Start, open,
 };
 
-/// Options of a store on the disk.
-pub(crate) fn on_disk(dir: &Path, clock: &Clockwork) -> Options {
-    Options { dir: dir.to_owned(), in_memory: None, ..options(clock, &Memory::empty().unwrap()) }
-}
-
 /// What a crash of the process leaves at this moment.
 pub(crate) fn crash_image(dir: &Path) -> tempfile::TempDir {
     let image = tempfile::tempdir().unwrap();
@@ -59,7 +54,7 @@ fn cursor(handle: &Handle, host: HostId) -> u64 {
 async fn i1_a_crash_leaves_all_of_a_commit_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clockwork::at(NOW);
-    let handle = open(on_disk(dir.path(), &clock)).unwrap();
+    let handle = open(on_disk(&clock, dir.path())).unwrap();
     let host = add(&handle, "pds.example.com").await.id;
     for number in 1..=40_u64 {
         let mut entry = accepted(host, number - 1, number, &did(number), false);
@@ -69,7 +64,7 @@ async fn i1_a_crash_leaves_all_of_a_commit_or_nothing() {
             continue;
         }
         let image = crash_image(dir.path());
-        let restarted = open(on_disk(image.path(), &clock)).unwrap();
+        let restarted = open(on_disk(&clock, image.path())).unwrap();
         let frames = read_all(&restarted.log(), seq(0), 1 << 20).await;
         let cursor = cursor(&restarted, host);
         assert_eq!(cursor, u64::try_from(frames.len()).unwrap(), "cursor and log");
@@ -90,7 +85,7 @@ async fn i1_a_crash_leaves_all_of_a_commit_or_nothing() {
 async fn i2_what_is_visible_survives_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clockwork::at(NOW);
-    let handle = open(on_disk(dir.path(), &clock)).unwrap();
+    let handle = open(on_disk(&clock, dir.path())).unwrap();
     let host = add(&handle, "pds.example.com").await.id;
     let mut head = handle.log().subscribe();
     for number in 1..=5 {
@@ -98,7 +93,7 @@ async fn i2_what_is_visible_survives_a_crash() {
         head.changed().await.unwrap();
         let visible = read_all(&handle.log(), seq(0), 1 << 20).await;
         let image = crash_image(dir.path());
-        let restarted = open(on_disk(image.path(), &clock)).unwrap();
+        let restarted = open(on_disk(&clock, image.path())).unwrap();
         assert_eq!(read_all(&restarted.log(), seq(0), 1 << 20).await, visible);
     }
 }
@@ -316,13 +311,13 @@ async fn i11_hosts_added_at_once_get_one_number_each() {
 async fn i13_a_drop_and_what_it_owes_are_one_write() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clockwork::at(NOW);
-    let handle = open(on_disk(dir.path(), &clock)).unwrap();
+    let handle = open(on_disk(&clock, dir.path())).unwrap();
     let host = add(&handle, "pds.example.com").await.id;
     handle.submit(vec![rejected(host, 0, 1, Some(Some(did(1))))]);
     handle.submit(vec![rejected(host, 1, 2, Some(Some(did(1))))]);
     handle.submit(vec![rejected(host, 2, 3, Some(Some(did(2))))]);
     settle(&handle).await;
-    let restarted = open(on_disk(crash_image(dir.path()).path(), &clock)).unwrap();
+    let restarted = open(on_disk(&clock, crash_image(dir.path()).path())).unwrap();
     assert_eq!(cursor(&restarted, host), 3);
     let gap = restarted.gap(host).unwrap().unwrap();
     assert_eq!((gap.whole, gap.accounts, gap.reason.as_str()), (false, 2, "op_duplicate"));
@@ -550,7 +545,7 @@ async fn when_the_last_handle_goes_what_was_submitted_is_committed() {
     let handle = open(Options {
         durability: Durability::Os,
         commit_interval: Duration::from_secs(3600),
-        ..on_disk(dir.path(), &clock)
+        ..on_disk(&clock, dir.path())
     })
     .unwrap();
     let mut head = handle.log().subscribe();
@@ -559,7 +554,7 @@ async fn when_the_last_handle_goes_what_was_submitted_is_committed() {
     drop(handle);
     // The sender goes when the sequencer has let go of the log.
     while head.changed().await.is_ok() {}
-    let handle = open(on_disk(dir.path(), &clock)).unwrap();
+    let handle = open(on_disk(&clock, dir.path())).unwrap();
     assert_eq!(read_all(&handle.log(), seq(0), 1 << 20).await.len(), 2);
 }
 
