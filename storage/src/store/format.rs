@@ -12,17 +12,12 @@ pub(crate) const FORMAT: u32 = 3;
 /// Read as well, and turned into this version's own.
 const OLDEST: u32 = 1;
 
-/// Refuses a folder of a format that this version does not know, before anything in it changes:
+/// Refuses a database that has the family of `meta`, and there a format that this version does not
+/// know, before anything in it changes:
 /// an ordinary opening would already make families and flush the WAL.
 pub(super) fn check_before_opening(dir: &Path) -> Result<(), Error> {
-    let options = options::glance();
-    // No database is there yet; if one is and cannot be read, opening it says why.
-    let Ok(families) = DB::list_cf(&options, dir) else { return Ok(()) };
     let meta = Family::Meta.name();
-    if !families.iter().any(|family| family == meta) {
-        return Ok(());
-    }
-    let database = DB::open_cf_for_read_only(&options, dir, [meta], false)?;
+    let database = DB::open_cf_for_read_only(&options::glance(), dir, [meta], false)?;
     let family = database.cf_handle(meta).expect("it was opened by this name");
     let row = database.get_cf(family, keys::META_FORMAT)?;
     known(dir, row.as_deref()).map(drop)

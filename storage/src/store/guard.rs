@@ -26,12 +26,15 @@ pub(crate) fn before_opening(dir: &Path, durability: Durability) -> Result<(), E
             )),
         };
     }
-    // A later format may have families that are unknown here.
-    format::check_before_opening(dir)?;
     // What cannot be listed cannot be opened, and opening it says why.
     let Ok(families) = DB::list_cf(&Options::default(), dir) else { return Ok(()) };
-    // With it, its format says what to do about families that are not known here.
-    if !families.iter().any(|name| name == Family::Meta.name()) {
+    if families.iter().any(|name| name == Family::Meta.name()) {
+        // A later format may have families that are unknown here.
+        format::check_before_opening(dir)?;
+        if let Some(oldest) = missing_log(dir)? {
+            return Err(Error::WalMissing { dir: dir.to_owned(), oldest });
+        }
+    } else {
         let is_ours = |name: &String| Family::ALL.iter().any(|family| family.name() == name);
         if let Some(other) = families.iter().find(|name| *name != "default" && !is_ours(name)) {
             return foreign(format!("it has the column family {other}"));
@@ -41,8 +44,6 @@ pub(crate) fn before_opening(dir: &Path, durability: Durability) -> Result<(), E
         if database.iterator(IteratorMode::Start).next().is_some() {
             return foreign("it is a database of another program".to_owned());
         }
-    } else if let Some(oldest) = missing_log(dir)? {
-        return Err(Error::WalMissing { dir: dir.to_owned(), oldest });
     }
     refuse_hole(dir, durability)
 }
