@@ -80,10 +80,11 @@ impl Hidden {
     /// Hides and shows accounts, as of a commit that ended at `since`.
     pub(crate) fn change(&self, changes: impl Iterator<Item = (Did, bool)>, since: Seq) {
         let mut set = self.set.write().expect("no holder of this lock panics");
-        let mut is_any_shown = false;
+        let (mut is_any_hidden, mut is_any_shown) = (false, false);
         for (did, hide) in changes {
             let hash = did.hash64();
             if hide {
+                is_any_hidden = true;
                 set.sieve.add(hash);
                 // One that was shown and is hidden again within a commit may have events up to
                 // here.
@@ -92,10 +93,14 @@ impl Hidden {
                 is_any_shown |= set.accounts.remove(&hash).is_some();
             }
         }
+        // What is hidden is hidden as of a seq that rises from commit to commit. All of the set is
+        // looked at only when something leaves it.
         if is_any_shown {
             set.sieve = Sieve::of(&set.accounts);
+            self.newest.store(set.newest(), Ordering::Release);
+        } else if is_any_hidden {
+            self.newest.fetch_max(since.get(), Ordering::AcqRel);
         }
-        self.newest.store(set.newest(), Ordering::Release);
     }
 
     /// The accounts of the set that have an event in this batch, which must stay for it. A verifier
