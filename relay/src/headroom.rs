@@ -3,7 +3,7 @@
 //!
 //! Once a second; on the way, RocksDB is asked whether something has failed behind the writes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Watcher {
         gauge!("mainstem_relay_disk_headroom_bytes").set(options.bytes as f64);
         let (held, options) = (watch::Sender::new(false), Arc::new(options));
         let mut watcher = Self { options, held, is_blind: false, metrics };
-        let found = free_bytes(&watcher.options.dir);
+        let found = storage::free_bytes(&watcher.options.dir);
         watcher.take(found);
         watcher
     }
@@ -80,7 +80,8 @@ impl Watcher {
             storage.probe().await;
             let options = Arc::clone(&self.options);
             // A network file system may make it wait.
-            let found = tokio::task::spawn_blocking(move || free_bytes(&options.dir)).await;
+            let found =
+                tokio::task::spawn_blocking(move || storage::free_bytes(&options.dir)).await;
             let Ok(found) = found else { return };
             self.take(found);
             crawler.hold(*self.held.borrow());
@@ -127,12 +128,6 @@ fn is_held(was: bool, free: u64, headroom: u64) -> bool {
     free < enough
 }
 
-/// What a process without privileges may still write.
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    let found = rustix::fs::statvfs(dir)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
 impl Metrics {
     fn register() -> Self {
         describe_gauge!("mainstem_relay_disk_free_bytes", "Room on the data folder's disk.");
@@ -161,6 +156,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn watcher(bytes: u64) -> Watcher {
@@ -208,7 +205,7 @@ mod tests {
 
     #[test]
     fn room_is_seen_where_there_is_a_folder() {
-        assert!(free_bytes(Path::new("/")).is_ok());
-        assert!(free_bytes(Path::new("/there/is/no/such/folder")).is_err());
+        assert!(storage::free_bytes(Path::new("/")).is_ok());
+        assert!(storage::free_bytes(Path::new("/there/is/no/such/folder")).is_err());
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use protocol::ids::Seq;
 
 use crate::handle::Handle;
-use crate::store::{Family, Store, UNREADABLE, guard, keys, records};
+use crate::store::{Family, Store, guard};
 use crate::{Durability, Error};
 
 /// A backup that was made.
@@ -122,12 +122,17 @@ fn room(store: &Store, own: &Path, dir: &Path, headroom: u64) -> Result<(), Back
         Ok(fs::metadata(parent)?.dev() == fs::metadata(own)?.dev())
     };
     let kept = if is_own_disk(parent).map_err(unseen)? { headroom } else { 0 };
-    let found = rustix::fs::statvfs(parent).map_err(|error| unseen(error.into()))?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let free = free_bytes(parent).map_err(unseen)?;
     if free < needed.saturating_add(kept) {
         return Err(BackupError::NoRoom { dir: dir.to_owned(), needed, free, kept });
     }
     Ok(())
+}
+
+/// What a process without privileges may still write on the file system of this folder.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(dir)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// The folder as the file system knows it, if a backup may be made there.
@@ -177,13 +182,7 @@ fn finish(dir: &Path) -> Result<(Seq, u64), Error> {
     }
     guard::before_opening(dir, Durability::Fsync)?;
     let store = Store::read_only(dir, &Family::ALL)?;
-    let head = match store.get(Family::Meta, keys::META_HEAD)? {
-        None => Seq::ZERO,
-        Some(row) => {
-            let head = records::read_head(&row);
-            head.ok_or_else(|| Family::Meta.corrupt_at(keys::META_HEAD, UNREADABLE))?.0
-        }
-    };
+    let (head, _) = store.head()?;
     Ok((head, bytes))
 }
 

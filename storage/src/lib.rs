@@ -36,7 +36,7 @@ mod metrics;
 mod remedy;
 
 pub use accounts::AccountWrite;
-pub use backup::{Backup, BackupError};
+pub use backup::{Backup, BackupError, free_bytes};
 pub use gaps::{AccountGap, Gap, HostGap};
 pub use handle::{Handle, open};
 pub use hosts::{Host, HostNote, HostState, Start};

@@ -374,27 +374,24 @@ impl Store {
         self.db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
     }
 
+    /// The newest seq, and the clock of its commit; zeros in an empty store.
+    pub(crate) fn head(&self) -> Result<(Seq, Micros), Error> {
+        let head = self.meta(keys::META_HEAD, records::read_head)?;
+        Ok(head.unwrap_or((Seq::ZERO, Micros(0))))
+    }
+
+    fn meta<T>(&self, key: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, Error> {
+        let row = self.get(Family::Meta, key)?;
+        row.map(|row| read(&row).ok_or_else(|| Family::Meta.corrupt_at(key, UNREADABLE)))
+            .transpose()
+    }
+
     /// Reads what a start needs, and checks that it fits together.
     pub(crate) fn found(&self) -> Result<Found, Error> {
-        let meta = Family::Meta;
-        let (head, clock) = match self.get(meta, keys::META_HEAD)? {
-            None => (Seq::ZERO, Micros(0)),
-            Some(row) => records::read_head(&row)
-                .ok_or_else(|| meta.corrupt_at(keys::META_HEAD, UNREADABLE))?,
-        };
-        let seq = |key: &[u8]| match self.get(meta, key)? {
-            None => Ok(Seq::ZERO),
-            Some(row) => records::read_seq(&row).ok_or_else(|| meta.corrupt_at(key, UNREADABLE)),
-        };
-        let floor = seq(keys::META_FLOOR)?;
-        let mark = seq(keys::META_MARK)?;
-        let begin = match self.get(meta, keys::META_BEGIN)? {
-            None => None,
-            Some(row) => Some(
-                records::read_seq(&row)
-                    .ok_or_else(|| meta.corrupt_at(keys::META_BEGIN, UNREADABLE))?,
-            ),
-        };
+        let (head, clock) = self.head()?;
+        let floor = self.meta(keys::META_FLOOR, records::read_seq)?.unwrap_or(Seq::ZERO);
+        let mark = self.meta(keys::META_MARK, records::read_seq)?.unwrap_or(Seq::ZERO);
+        let begin = self.meta(keys::META_BEGIN, records::read_seq)?;
         self.check_newest_batch(head)?;
         let hosts = self.read_all(Family::Hosts, |key, row| {
             records::read_host(HostId(u32::from_be_bytes(key.try_into().ok()?)), row)
