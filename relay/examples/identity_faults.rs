@@ -5,14 +5,12 @@
 //! The relay is a child process, so that its memory is its own. Prints tables; writes JSON to the
 //! file that is named as the only argument.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use loadtest::consumers::{self, Event, Received, Subscription, decode};
 use loadtest::network::{Network, Options};
@@ -20,13 +18,14 @@ use loadtest::plc::{Fault, Plc};
 use loadtest::report::{Report, Spread, count_f64};
 use loadtest::world::{self, World};
 use protocol::did::Did;
-use protocol::ids::Micros;
 use protocol::tripwire::Tripwire;
-use relay::process;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+#[path = "bench/child.rs"]
+mod child;
+
+use child::{Relay, now, print};
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -122,7 +121,9 @@ impl Stage {
             mirror.iter().for_each(|it| it.put_document(&account.did, document.clone()));
         }
         let folder = tempfile::tempdir()?;
-        let relay = Relay::start(folder.path(), &network, mirror.as_ref())?;
+        let mirror_url = mirror.as_ref().map(Plc::url);
+        let more = mirror_url.as_deref().map_or_else(Vec::new, |url| vec!["--plc-url", url]);
+        let relay = Relay::start(folder.path(), &network, &more)?;
         let log: Arc<Mutex<Log>> = Arc::default();
         let mut subscription = consumers::subscribe(&relay.base, None).await?;
         let noting = Arc::clone(&log);
@@ -344,110 +345,8 @@ fn name(message: &Bytes) -> Option<String> {
     }
 }
 
-/// `mainstem serve` as a child process.
-struct Relay {
-    child: Child,
-    base: String,
-    metrics: String,
-}
-
-impl Relay {
-    fn start(dir: &Path, network: &Network, mirror: Option<&Plc>) -> anyhow::Result<Self> {
-        let hosts: Vec<&str> = network.hosts.iter().map(loadtest::hosts::Host::name).collect();
-        let mut command = Command::new(binary()?);
-        command
-            .args(["serve", "--log-format", "json", "--allow-insecure-hosts", "--backfill"])
-            .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-            .args(["--plc-url", &network.plc.url(), "--host", &hosts.join(",")])
-            // No handle of this world resolves, and each would be waited for.
-            .args(["--handles", "pass"])
-            .arg("--data-dir")
-            .arg(dir)
-            .stderr(Stdio::piped());
-        if let Some(mirror) = mirror {
-            command.args(["--plc-url", &mirror.url()]);
-        }
-        let mut child = command.spawn().context("start mainstem")?;
-        let mut lines = BufReader::new(child.stderr.take().context("take its log")?).lines();
-        let ready = loop {
-            let line = lines.next().context("mainstem ended before it was ready")??;
-            if line.contains("\"ready\"") {
-                break serde_json::from_str::<Value>(&line)?;
-            }
-        };
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let address = |field: &str| -> anyhow::Result<String> {
-            let url = ready[field].as_str().context("an address")?;
-            Ok(url.split('/').nth(2).context("an address")?.to_owned())
-        };
-        let (base, metrics) = (format!("ws://{}", address("firehose")?), address("metrics")?);
-        Ok(Self { child, base, metrics })
-    }
-
-    fn usage(&self) -> anyhow::Result<process::Usage> {
-        process::usage(Some(self.child.id())).context("read the relay's memory")
-    }
-
-    async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        Ok(self.metrics().await?.get(name).copied().unwrap_or_default())
-    }
-
-    async fn metrics(&self) -> anyhow::Result<BTreeMap<String, f64>> {
-        let exchange = async {
-            let mut socket = TcpStream::connect(&self.metrics).await?;
-            let host = &self.metrics;
-            let request = format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n");
-            socket.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).await?;
-            anyhow::Ok(answer)
-        };
-        let text = timeout(PATIENCE, exchange).await.context("read the metrics")??;
-        let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.trim().parse().ok()?))
-        };
-        Ok(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
-    }
-
-    fn terminate(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().to_string();
-        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status()?;
-        let status = self.child.wait()?;
-        if !status.success() {
-            bail!("the relay ended with {status}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// Cargo puts examples beside the binary, one folder deeper.
-fn binary() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let binary = own.ancestors().nth(2).context("find the build folder")?.join("mainstem");
-    ensure!(binary.exists(), "{} is missing: cargo build --release", binary.display());
-    Ok(binary)
-}
-
-fn now() -> Micros {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Micros::default().plus(wall)
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    std::io::stdout().lock().write_all(text.as_bytes()).context("print")
 }
 
 const RATE: u32 = 2_000;

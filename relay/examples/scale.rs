@@ -16,7 +16,7 @@ use relay::process;
 #[path = "bench/child.rs"]
 mod child;
 
-use child::{Relay, now, print, start_before};
+use child::{NO_PLC_LIMIT, Relay, now, print, start_before};
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -37,7 +37,7 @@ async fn run() -> anyhow::Result<()> {
     for (live, rate) in [(1_000, 200), (200, 1_000)] {
         // A relay of its own for each, so that memory tells what the crowd takes.
         let folder = tempfile::tempdir()?;
-        let relay = Relay::start(folder.path(), &network, &[])?;
+        let relay = Relay::start(folder.path(), &network, &NO_PLC_LIMIT)?;
         relay.has(network.oracle.frames(), PATIENCE).await?;
         let report = crowd(&relay, &mut network, live, rate).await?;
         print(&format!("{}\n", report.table()))?;

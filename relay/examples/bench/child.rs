@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "an example has no outside")]
 #![allow(dead_code, reason = "every example uses its own part")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,7 @@ use relay::process;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// A running relay; killed when dropped.
 pub struct Relay {
@@ -34,7 +36,6 @@ impl Relay {
             .args(["--plc-url", &network.plc.url(), "--host", &hosts.join(",")])
             // Which handles resolve in time differs from run to run.
             .args(["--handles", "pass"])
-            .args(["--plc-rate", "100000"])
             .arg("--data-dir")
             .arg(dir)
             .args(more)
@@ -69,14 +70,27 @@ impl Relay {
 
     /// One of its metrics; zero if it is not there.
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let mut socket = TcpStream::connect(&self.metrics).await.context("ask for metrics")?;
-        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        socket.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
-        ensure!(answer.starts_with("HTTP/1.1 200"), "metrics: {answer}");
-        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        Ok(value.unwrap_or(0.0))
+        Ok(self.metrics().await?.get(name).copied().unwrap_or_default())
+    }
+
+    /// All metrics by name and labels.
+    pub async fn metrics(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        let exchange = async {
+            let mut socket = TcpStream::connect(&self.metrics).await?;
+            let request = "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
+            socket.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await?;
+            anyhow::Ok(answer)
+        };
+        let answer = timeout(PATIENCE, exchange).await.context("read the metrics")??;
+        let is_fine = answer.split(' ').nth(1) == Some("200");
+        ensure!(is_fine, "metrics: {answer}");
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        };
+        Ok(answer.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
     }
 
     /// The newest seq in its log.
@@ -101,6 +115,15 @@ impl Relay {
             ensure!(std::time::Instant::now() < deadline, "{sum} of {events} events in time");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// SIGTERM, and waits for its orderly end.
+    pub fn terminate(mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().to_string();
+        Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status()?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the relay ended with {status}");
+        Ok(())
     }
 }
 
@@ -140,3 +163,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// The world's accounts and their records are made at times of their own, at its beginning.
 const SETTING_UP: Duration = Duration::from_secs(3_600);
+/// For a look at the metrics.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For whoever does not want to wait for a directory's limits.
+pub const NO_PLC_LIMIT: [&str; 2] = ["--plc-rate", "100000"];

@@ -43,7 +43,7 @@ pub(crate) async fn flat_out(
     report.add("events", events / wall.as_secs_f64(), "1/s");
     report.add("cores in use", (end.cpu - start.cpu).as_secs_f64() / wall.as_secs_f64(), "");
     report.add("resident memory", count_f64(usize::try_from(end.resident_bytes >> 20)?), "MiB");
-    let commits = relay.metric(&format!("{COMMITS}_count ")).await?;
+    let commits = relay.metric(&format!("{COMMITS}_count")).await?;
     report.add("events of a commit, mean", events / commits.max(1.0), "");
     Ok(messages)
 }

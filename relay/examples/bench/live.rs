@@ -82,6 +82,6 @@ pub(crate) async fn settled(relay: &Relay) -> anyhow::Result<u64> {
     }
 }
 
-pub(crate) const WRITES: &str = "mainstem_relay_writes_total ";
+pub(crate) const WRITES: &str = "mainstem_relay_writes_total";
 const LENGTH: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);

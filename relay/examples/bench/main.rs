@@ -17,7 +17,7 @@ mod live;
 mod raw;
 mod table;
 
-use child::{Relay, print, start_before};
+use child::{NO_PLC_LIMIT, Relay, print, start_before};
 use live::Live;
 use table::{Row, Target};
 
@@ -51,7 +51,7 @@ async fn run() -> anyhow::Result<(Vec<Report>, Vec<Row>)> {
     let mut reports = Vec::new();
 
     let mut report = Report::new(format!("flat out: {EVENTS} events, one consumer, fsync"));
-    let relay = Relay::start(folder.path(), &network, &[])?;
+    let relay = Relay::start(folder.path(), &network, &NO_PLC_LIMIT)?;
     let messages = flat::flat_out(&relay, &network, &mut report).await?;
     let unavoidable = flat::unavoidable(&network, &messages, &mut report)?;
     let figure = |report: &Report, name: &str| report.get(name).context(name.to_owned());
