@@ -26,6 +26,7 @@ pub mod account;
 pub mod address;
 pub mod fetch;
 pub mod host;
+pub mod host_state;
 pub mod ids;
 pub mod recycle;
 pub mod reject;

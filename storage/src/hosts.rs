@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use hashbrown::HashMap;
 use protocol::host::HostName;
+use protocol::host_state::HostState;
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 
 use crate::Error;
@@ -52,22 +53,6 @@ pub enum Start {
     Live,
     /// At the oldest event that the host still has.
     Oldest,
-}
-
-/// What a host's connection is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HostState {
-    /// Never dialled.
-    #[default]
-    Idle,
-    /// Being dialled.
-    Connecting,
-    /// Connected.
-    Streaming,
-    /// Waiting to be dialled again.
-    BackingOff,
-    /// Not dialled: banned, or itself a relay.
-    Refused,
 }
 
 /// A fact about a host.

@@ -39,7 +39,7 @@ pub use accounts::AccountWrite;
 pub use backup::{Backup, BackupError, free_bytes};
 pub use gaps::{AccountGap, Gap, HostGap};
 pub use handle::{Handle, open};
-pub use hosts::{Host, HostNote, HostState, Start};
+pub use hosts::{Host, HostNote, Start};
 pub use log::{Chunk, Follower, Log, Read};
 pub use sequencer::entry::{Entry, Mark, RejectNote};
 pub use store::Memory;

@@ -10,8 +10,9 @@ use crawler::admission::{self, Refusal};
 use protocol::datetime;
 use protocol::fetch::Fetch;
 use protocol::host::{HostName, HostRules};
+use protocol::host_state::HostState;
 use serde_json::{Value, json};
-use storage::{Host, HostState};
+use storage::Host;
 use tokio::sync::Semaphore;
 use verifier::{Lenience, Origin};
 
@@ -170,6 +171,7 @@ pub fn status(host: &Host) -> &'static str {
     match host.state {
         _ if host.banned => "banned",
         HostState::Streaming => "active",
+        HostState::Throttled => "throttled",
         HostState::Idle | HostState::Connecting => "idle",
         HostState::BackingOff | HostState::Refused => "offline",
     }

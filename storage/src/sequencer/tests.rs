@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::account::{Account, Upstream};
 use protocol::did::Did;
+use protocol::host_state::HostState;
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::keys::Curve;
 
@@ -15,8 +16,8 @@ use crate::fixture::*;
 use crate::gaps::ACCOUNT_GAPS_MAX;
 use crate::store::faults::Fault;
 use crate::{
-    Durability, Entry, Error, ExportRow, Gap, Handle, HostNote, HostState, IdentityRow, Mark,
-    Memory, Options, Read, RejectNote, Start, open,
+    Durability, Entry, Error, ExportRow, Gap, Handle, HostNote, IdentityRow, Mark, Memory, Options,
+    Read, RejectNote, Start, open,
 };
 
 /// What a crash of the process leaves at this moment.

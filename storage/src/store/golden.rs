@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::never;
 use protocol::account::{Account, Conduct, Hour, Local, Repo, Throttle, Upstream};
+use protocol::host_state::HostState;
 use protocol::keys::Curve;
 use protocol::tid::Tid;
 use rocksdb::{DBCompressionType, IteratorMode};
@@ -21,8 +22,8 @@ use super::*;
 use crate::fixture::*;
 use crate::store::records::{ExportRow, IdentityRow, RejectRow};
 use crate::{
-    AccountGap, AccountWrite, Compression, Entry, Gap, Handle, HostNote, HostState, Options,
-    RejectNote, Start, open,
+    AccountGap, AccountWrite, Compression, Entry, Gap, Handle, HostNote, Options, RejectNote,
+    Start, open,
 };
 
 /// Everything that can be asked of a store.

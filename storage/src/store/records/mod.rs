@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use protocol::did::Did;
 use protocol::host::{HostName, HostRules};
+use protocol::host_state::HostState;
 use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
 use protocol::keys::Curve;
 
 use crate::gaps::{AccountGap, HostGap};
-use crate::hosts::{Host, HostState, Start};
+use crate::hosts::{Host, Start};
 use crate::sequencer::entry::RejectNote;
 
 use super::fields::{Fields, put_text};
@@ -85,6 +86,7 @@ pub(crate) fn host(host: &Host) -> Vec<u8> {
         HostState::Streaming => 2,
         HostState::BackingOff => 3,
         HostState::Refused => 4,
+        HostState::Throttled => 5,
     });
     out.extend_from_slice(&host.epoch.0.to_be_bytes());
     out.extend_from_slice(&host.cursor.get().to_be_bytes());
@@ -107,6 +109,7 @@ pub(crate) fn read_host(id: HostId, row: &[u8]) -> Option<Host> {
         2 => HostState::Streaming,
         3 => HostState::BackingOff,
         4 => HostState::Refused,
+        5 => HostState::Throttled,
         _ => return None,
     };
     let epoch = Epoch(fields.u32()?);
