@@ -19,6 +19,15 @@ pub enum Refusal {
     HostNotFound(String),
 }
 
+/// A host that may become one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its name in its normal form.
+    pub name: HostName,
+    /// The DID by which it calls itself. Nothing proves it.
+    pub service: String,
+}
+
 impl Refusal {
     /// The XRPC error's name.
     pub fn name(&self) -> &'static str {
@@ -37,12 +46,18 @@ pub async fn admit(
     rules: HostRules,
     is_banned: impl Fn(&HostName) -> bool,
     fetch: &Fetch,
-) -> Result<HostName, Refusal> {
-    let host = HostName::parse(name, rules)
+) -> Result<Admitted, Refusal> {
+    let name = HostName::parse(name, rules)
         .map_err(|error| Refusal::InvalidRequest(format!("hostname: {error}")))?;
-    if is_banned(&host) {
+    if is_banned(&name) {
         return Err(Refusal::HostBanned);
     }
+    let service = describe(&name, fetch).await?;
+    Ok(Admitted { name, service })
+}
+
+/// Asks a host who it is: the DID by which it calls itself, if it answers as a PDS does.
+pub async fn describe(host: &HostName, fetch: &Fetch) -> Result<String, Refusal> {
     let get = Get {
         url: format!("{}/xrpc/com.atproto.server.describeServer", host.origin()),
         timeout: DESCRIBE_TIMEOUT,
@@ -54,11 +69,9 @@ pub async fn admit(
     if answer.server.as_deref().is_some_and(is_relay) {
         return Err(Refusal::InvalidRequest("host is a relay".to_owned()));
     }
-    if is_description(&answer) {
-        Ok(host)
-    } else {
-        Err(Refusal::HostNotFound("host does not answer describeServer as a PDS does".to_owned()))
-    }
+    service(&answer).ok_or_else(|| {
+        Refusal::HostNotFound("host does not answer describeServer as a PDS does".to_owned())
+    })
 }
 
 /// Whether a `Server` header names a relay.
@@ -80,9 +93,9 @@ fn unanswered(error: &FetchError) -> Refusal {
 }
 
 /// Lexicon `com.atproto.server.describeServer`: `did` is required, everything else may be absent.
-fn is_description(answer: &Answer) -> bool {
-    let body = serde_json::from_slice::<serde_json::Value>(&answer.body);
-    answer.status == 200 && body.is_ok_and(|body| body["did"].is_string())
+fn service(answer: &Answer) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    body["did"].as_str().filter(|_| answer.status == 200).map(str::to_owned)
 }
 
 /// For one `describeServer`, redirects included: the caller of `requestCrawl` waits for it.

@@ -11,6 +11,7 @@ mod subscription;
 mod backoff;
 mod position;
 
+pub mod allowance;
 pub mod limits;
 
 mod budget;

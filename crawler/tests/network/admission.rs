@@ -31,7 +31,7 @@ async fn admitted(
     });
     let is_banned = |host: &protocol::host::HostName| host.as_str() == "banned.host.dev";
     let admitted = admit(name, rules, is_banned, &fetch).await;
-    (admitted.map(|host| host.to_string()), asked.load(Ordering::Relaxed))
+    (admitted.map(|host| host.name.to_string()), asked.load(Ordering::Relaxed))
 }
 
 async fn check(name: &str, answer: Result<Answer, FetchError>, expected: Result<&str, &str>) {

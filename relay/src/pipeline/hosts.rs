@@ -137,9 +137,9 @@ impl Hosts {
         }
         let is_banned =
             |name: &HostName| self.storage.host_by_name(name).is_some_and(|host| host.banned);
-        let name = admission::admit(hostname, self.rules, is_banned, &self.fetch).await?;
+        let admitted = admission::admit(hostname, self.rules, is_banned, &self.fetch).await?;
         // It calls because of its first event, so nothing of it may be missed.
-        self.add(name, storage::Start::Oldest).await?;
+        self.add(admitted.name, storage::Start::Oldest).await?;
         Ok(())
     }
 
