@@ -39,6 +39,10 @@ pub struct Demo {
         value_parser = clap::value_parser!(u32).range(1..=86_400)
     )]
     pub seconds: u32,
+
+    /// Print a line a second instead of drawing on the terminal.
+    #[arg(long, env = "MAINSTEM_PLAIN", value_parser = BoolishValueParser::new())]
+    pub plain: bool,
 }
 
 /// Settings of `mainstem check-frame`.
