@@ -191,6 +191,105 @@ async fn the_endpoints_answer_as_their_lexicons_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_shown_as_it_is_listed() {
+    let (network, _folder, relay) = world(30).await;
+    let (_, listed) = get(&relay.address, "/xrpc/com.atproto.sync.listHosts").await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let path = "/xrpc/com.atproto.sync.getHostStatus";
+    for (host, entry) in network.hosts.iter().zip(listed["hosts"].as_array().unwrap()) {
+        let (status, shown) =
+            get(&relay.address, &format!("{path}?hostname={}", host.name())).await;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!((status, &shown["hostname"]), (200, &entry["hostname"]));
+        assert_eq!(shown["seq"], entry["seq"]);
+        assert_eq!(shown["accountCount"], entry["accountCount"]);
+        assert_eq!(shown["status"], "active");
+    }
+    let refused = async |query: &str, name: &str| {
+        let (status, body) = get(&relay.address, &format!("{path}{query}")).await;
+        assert_eq!((status, body_error(&body).as_str()), (400, name), "{query}");
+    };
+    refused("?hostname=pds.nobody.com", "HostNotFound").await;
+    refused("?hostname=%3Cscript%3E", "InvalidRequest").await;
+    refused("", "InvalidRequest").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repo_is_fetched_from_the_accounts_pds() {
+    let (network, _folder, relay) = world(30).await;
+    let path = "/xrpc/com.atproto.sync.getRepo";
+    let mut sent_on = 0;
+    for account in network.world.accounts() {
+        let did = account.did.to_string();
+        let (_, state) =
+            get(&relay.address, &format!("/xrpc/com.atproto.sync.getRepoStatus?did={did}")).await;
+        let query = format!("?did={did}&since=3l4oqe7sxvc2x");
+        let (status, head, body) =
+            support::get_with(&relay.address, &format!("{path}{query}"), "").await;
+        if state.contains("\"active\":true") {
+            sent_on += 1;
+            let pds = network.hosts[account.host].name();
+            let location = format!("location: http://{pds}{path}{query}").to_ascii_lowercase();
+            assert_eq!(status, 302, "{body}");
+            assert!(head.lines().any(|line| line == location), "{head}\nlacks {location}");
+        } else {
+            assert_eq!(status, 400);
+            assert!(body_error(&body).starts_with("Repo"), "{body}");
+        }
+    }
+    assert!(sent_on > 0, "no account is active");
+    for (query, name) in [
+        ("?did=did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "RepoNotFound"),
+        ("?did=x", "InvalidRequest"),
+        ("", "InvalidRequest"),
+    ] {
+        let (status, body) = get(&relay.address, &format!("{path}{query}")).await;
+        assert_eq!((status, body_error(&body).as_str()), (400, name), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_repos_are_listed_once_page_by_page() {
+    let (network, _folder, relay) = world(60).await;
+    let path = "/xrpc/com.atproto.sync.listRepos";
+    let ask = async |query: &str| {
+        let (status, body) = get(&relay.address, &format!("{path}{query}")).await;
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let (status, whole) = ask("").await;
+    assert_eq!((status, &whole["cursor"]), (200, &Value::Null), "all fit into a page");
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    for _ in 0..100 {
+        let (_, page) = ask(&format!("?limit=3&cursor={cursor}")).await;
+        paged.extend(page["repos"].as_array().unwrap().clone());
+        let Some(next) = page["cursor"].as_str() else { break };
+        cursor = next.replace('%', "%25");
+    }
+    assert_eq!(whole["repos"], Value::from(paged));
+    let mut listed = 0;
+    for account in network.world.accounts() {
+        let did = account.did.to_string();
+        let (status, latest) =
+            get(&relay.address, &format!("/xrpc/com.atproto.sync.getLatestCommit?did={did}")).await;
+        let entry = whole["repos"].as_array().unwrap().iter().find(|repo| repo["did"] == did);
+        if status == 200 {
+            let latest: Value = serde_json::from_str(&latest).unwrap();
+            let entry = entry.expect("listed");
+            assert_eq!((&entry["head"], &entry["rev"]), (&latest["cid"], &latest["rev"]));
+            assert_eq!((&entry["active"], &entry["status"]), (&json!(true), &Value::Null));
+            listed += 1;
+        } else if let Some(entry) = entry {
+            assert_eq!(entry["active"], false, "{entry}");
+            assert!(entry["status"].is_string(), "{entry}");
+        }
+    }
+    assert!(listed > 3, "{whole}");
+    for bad in ["?limit=0", "?limit=1001", "?cursor=x"] {
+        assert_eq!(ask(bad).await.1["error"], "InvalidRequest", "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn request_crawl_checks_before_it_stores() {
     let (_network, _folder, relay) = world(0).await;
     let path = "/xrpc/com.atproto.sync.requestCrawl";

@@ -33,6 +33,26 @@ impl XrpcError {
     pub fn repo_not_found() -> Self {
         Self::bad("RepoNotFound", "no event of this account has passed this relay")
     }
+
+    /// Why the repo of an account that is not active is not given: its published status.
+    pub fn repo_inactive(status: Option<&str>) -> Self {
+        match status {
+            Some("takendown") => Self::bad("RepoTakendown", "the account is taken down"),
+            Some("suspended") => Self::bad("RepoSuspended", "the account is suspended"),
+            Some("deleted") => Self::repo_not_found(),
+            _ => Self::bad("RepoDeactivated", "the account is not active"),
+        }
+    }
+
+    /// 400 `HostNotFound`.
+    pub fn host_not_found() -> Self {
+        Self::bad("HostNotFound", "this relay does not know the host: requestCrawl introduces it")
+    }
+
+    /// 429 `RateLimitExceeded`.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message)
+    }
 }
 
 impl From<storage::Error> for XrpcError {

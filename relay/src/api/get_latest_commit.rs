@@ -16,12 +16,7 @@ pub(super) async fn get_latest_commit(
     let did = params.did("did")?;
     let account = api.storage.account(&did)?.ok_or_else(XrpcError::repo_not_found)?;
     if let (false, status) = account.published() {
-        return Err(match status {
-            Some("takendown") => XrpcError::bad("RepoTakendown", "the account is taken down"),
-            Some("suspended") => XrpcError::bad("RepoSuspended", "the account is suspended"),
-            Some("deleted") => XrpcError::repo_not_found(),
-            _ => XrpcError::bad("RepoDeactivated", "the account is not active"),
-        });
+        return Err(XrpcError::repo_inactive(status));
     }
     let repo = account.repo.ok_or_else(XrpcError::repo_not_found)?;
     let cid = Cid::cbor(repo.commit).to_string();

@@ -5,9 +5,9 @@ use axum::extract::State;
 use protocol::ids::HostId;
 use serde_json::{Value, json};
 
+use super::get_host_status::entry;
 use super::params::Params;
 use super::{Api, XrpcError};
-use crate::pipeline;
 
 /// Answers a page.
 pub(super) async fn list_hosts(
@@ -22,17 +22,7 @@ pub(super) async fn list_hosts(
         )),
     };
     let page = api.storage.hosts(after, limit);
-    let hosts: Vec<Value> = page
-        .iter()
-        .map(|host| {
-            json!({
-                "hostname": host.name.as_str(),
-                "seq": host.cursor.get(),
-                "accountCount": host.accounts,
-                "status": pipeline::status(host),
-            })
-        })
-        .collect();
+    let hosts: Vec<Value> = page.iter().map(entry).collect();
     let mut answer = json!({ "hosts": hosts });
     if let (true, Some(last)) = (page.len() == limit, page.last()) {
         answer["cursor"] = json!(last.id.to_string());

@@ -2,11 +2,15 @@
 
 mod client;
 mod error;
+mod get_host_status;
 mod get_latest_commit;
+mod get_repo;
 mod get_repo_status;
 mod health;
 mod list_hosts;
+mod list_repos;
 mod params;
+mod reads;
 mod request_crawl;
 mod subscribe_repos;
 
@@ -19,10 +23,12 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use protocol::host::HostRules;
 use protocol::ids::Micros;
 
 pub use self::client::Network;
 pub use self::error::XrpcError;
+pub use self::reads::Reads;
 use crate::fanout::Fanout;
 use crate::headroom::Headroom;
 use crate::pipeline::Hosts;
@@ -32,10 +38,14 @@ use crate::pipeline::Hosts;
 pub struct Api {
     /// The store, read only.
     pub storage: storage::Handle,
+    /// The same, for more than a row.
+    pub reads: Reads,
     /// The consumers.
     pub fanout: Fanout,
     /// The hosts: requestCrawl adds some.
     pub hosts: Arc<Hosts>,
+    /// Which names may be hosts.
+    pub rules: HostRules,
     /// Who may say whom it speaks for.
     pub proxies: Arc<[Network]>,
     /// Whether the disk has room.
@@ -53,6 +63,9 @@ pub fn router(api: Api) -> Router {
         .route("/xrpc/com.atproto.sync.subscribeRepos", any(subscribe_repos::subscribe))
         .route("/xrpc/com.atproto.sync.requestCrawl", post(request_crawl::request_crawl))
         .route("/xrpc/com.atproto.sync.listHosts", get(list_hosts::list_hosts))
+        .route("/xrpc/com.atproto.sync.getHostStatus", get(get_host_status::get_host_status))
+        .route("/xrpc/com.atproto.sync.listRepos", get(list_repos::list_repos))
+        .route("/xrpc/com.atproto.sync.getRepo", get(get_repo::get_repo))
         .route("/xrpc/com.atproto.sync.getRepoStatus", get(get_repo_status::get_repo_status))
         .route("/xrpc/com.atproto.sync.getLatestCommit", get(get_latest_commit::get_latest_commit))
         .route("/xrpc/{method}", any(unknown_method))

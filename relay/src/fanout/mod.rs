@@ -153,6 +153,11 @@ impl Fanout {
         tracing::debug!(%address, reason = end.name(), "consumer left");
     }
 
+    /// How many are connected.
+    pub fn consumers(&self) -> usize {
+        self.seats().taken.len()
+    }
+
     /// Sets the figures that are counted when asked for.
     pub fn refresh_metrics(&self) {
         let head = self.0.log.head().get();

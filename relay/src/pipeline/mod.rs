@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 pub use self::hosts::{CrawlError, Hosts, describe, status};
 use crate::admin::{self, Ports, Token};
-use crate::api::{self, Api};
+use crate::api::{self, Api, Reads};
 use crate::config::{self, Serve};
 use crate::fanout::{self, Fanout};
 use crate::headroom;
@@ -156,8 +156,10 @@ impl Relay {
         let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience, accounts_max));
         let api = Api {
             storage: storage.clone(),
+            reads: Reads::new(storage.clone()),
             fanout: consumers.clone(),
             hosts: Arc::clone(&hosts),
+            rules: config.rules(),
             proxies: config.trusted_proxies.clone().into(),
             headroom: room.headroom(),
             clock,

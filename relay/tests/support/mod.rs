@@ -262,6 +262,21 @@ pub async fn request_of(address: &str, head: &str, body: &str) -> Option<(u16, S
     Some((status, dechunked(&answer, body)))
 }
 
+/// Status, head and body of the answer to a GET with further lines of a head.
+pub async fn get_with(address: &str, path: &str, lines: &str) -> (u16, String, String) {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{lines}Connection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+    read.expect("an answer in time").unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, head.to_ascii_lowercase(), dechunked(&answer, body))
+}
+
 fn dechunked(answer: &str, body: &str) -> String {
     if !answer.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return body.to_owned();

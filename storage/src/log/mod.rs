@@ -102,6 +102,8 @@ struct Shared {
     /// Everything after this is kept. Rises before anything is dropped.
     floor: AtomicU64,
     head: watch::Sender<Seq>,
+    /// Events shown to readers since the start.
+    published: AtomicU64,
     /// How many readers each new batch wakes.
     followers: AtomicUsize,
     /// What was read from RocksDB for readers behind the tail.
@@ -147,6 +149,7 @@ impl Log {
             given,
             floor: AtomicU64::new(floor.get()),
             head: watch::Sender::new(head),
+            published: AtomicU64::new(0),
             followers: AtomicUsize::new(0),
             cache: Arc::new(Cache::new(CACHE_BYTES_MAX)),
             rooms: Arc::default(),
@@ -176,6 +179,11 @@ impl Log {
     /// ([`Durability::Os`](crate::Durability::Os)). Every later event comes after it.
     pub fn given(&self) -> Seq {
         self.0.given
+    }
+
+    /// Events that became visible since the start.
+    pub fn published(&self) -> u64 {
+        self.0.published.load(Ordering::Relaxed)
     }
 
     /// Tells when the head moves.
@@ -292,8 +300,9 @@ impl Log {
 
     /// Shows a committed batch to readers. For the sequencer alone.
     pub(crate) fn publish(&self, batch: Batch) {
-        let head = batch.view().last();
+        let (head, events) = (batch.view().last(), batch.view().events());
         let bytes = self.0.tail.push(batch);
+        self.0.published.fetch_add(events as u64, Ordering::Relaxed);
         self.0.metrics.tail_bytes.set(size(bytes));
         self.0.metrics.head_seq.set(exact(head.get()));
         self.0.head.send_replace(head);
