@@ -241,6 +241,25 @@ impl Handle {
         self.checked(rows.iter().map(read).collect())
     }
 
+    /// Accounts in the order of their keys, after this one. May wait for the disk.
+    pub fn accounts(
+        &self,
+        after: Option<&Did>,
+        limit: usize,
+    ) -> Result<Vec<(Did, Account)>, Error> {
+        let mut from = after.map(keys::account).unwrap_or_default();
+        if after.is_some() {
+            // The next key that there could be.
+            from.push(0);
+        }
+        let rows = self.checked(self.0.store.range(Family::Accounts, &from, None, limit))?;
+        let read = |KeyAndRow { key, row }: &KeyAndRow| {
+            let account = Did::from_key(key).zip(records::read_account(row));
+            account.ok_or_else(|| Family::Accounts.corrupt_at(key, UNREADABLE))
+        };
+        self.checked(rows.iter().map(read).collect())
+    }
+
     /// The last rejects of a host, newest first. May wait for the disk.
     pub fn rejects(&self, host: HostId) -> Result<Vec<RejectRow>, Error> {
         let range = (keys::reject(host, 0), keys::reject(host, u8::MAX));
@@ -260,6 +279,12 @@ impl Handle {
         self.read_range(Family::Gaps, keys::gap_accounts(host), limit, |KeyAndRow { key, row }| {
             records::read_account_gap(keys::gap_account_did(key)?, row)
         })
+    }
+
+    /// What is owed of one account by itself. May wait for the disk.
+    pub fn account_gap(&self, host: HostId, did: &Did) -> Result<Option<AccountGap>, Error> {
+        let read = |row: &[u8]| records::read_account_gap(did.clone(), row);
+        self.read(Family::Gaps, &keys::gap_account(host, did), read)
     }
 
     /// Whether commits succeed, as far as is known.

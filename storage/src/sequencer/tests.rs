@@ -326,6 +326,8 @@ async fn i13_a_drop_and_what_it_owes_are_one_write() {
         restarted.account_gaps(host, 10).unwrap().into_iter().map(|gap| gap.did).collect();
     assert_eq!(dids.len(), 2);
     assert!(dids.contains(&did(1)) && dids.contains(&did(2)));
+    assert_eq!(restarted.account_gap(host, &did(1)).unwrap().unwrap().reason, "op_duplicate");
+    assert_eq!(restarted.account_gap(host, &did(3)).unwrap(), None);
     // Known after a restart, too: counted once.
     restarted.submit(vec![rejected(host, 3, 4, Some(Some(did(2))))]);
     settle(&restarted).await;
