@@ -8,7 +8,7 @@
 //! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account
 //! and [`dns`] for its handle, [`consumers`] receive what the relay made of it (or [`readers`],
 //! which are many), [`oracle`] judges that, [`report`] prints figures. [`network`] wires the first
-//! four together.
+//! four together. A [`mirror`] keeps what a stream tells, to be held against what the hosts hold.
 
 pub mod wire;
 pub mod world;
@@ -20,7 +20,9 @@ pub mod plc;
 
 pub mod network;
 
+pub mod client;
 pub mod consumers;
+pub mod mirror;
 pub mod oracle;
 pub mod readers;
 pub mod report;

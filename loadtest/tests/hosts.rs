@@ -10,6 +10,7 @@ use loadtest::consumers::{Received, subscribe};
 use loadtest::hosts::{Host, Options};
 use loadtest::wire::{Frame, Value};
 use loadtest::world::account::{RepoRow, Standing};
+use loadtest::world::shelf::Shelf;
 use protocol::did::Did;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -201,7 +202,12 @@ async fn a_stalled_host_sends_nothing_until_it_goes_on() {
 async fn it_answers_about_accounts_as_the_reference_pds() {
     let host = host_of(0).await;
     let did = Did::parse("did:plc:bvmv7b6przzp5qac5x7s3aa3").unwrap();
-    let row = |standing| RepoRow { head: "bafy".to_owned(), rev: "3n2".to_owned(), standing };
+    let row = |standing| RepoRow {
+        head: "bafy".to_owned(),
+        rev: "3n2".to_owned(),
+        standing,
+        shelf: Shelf::default(),
+    };
     let ask = async |path: String| get(host.name(), &path).await;
     let status = format!("/xrpc/com.atproto.sync.getRepoStatus?did={did}");
     let latest = format!("/xrpc/com.atproto.sync.getLatestCommit?did={did}");

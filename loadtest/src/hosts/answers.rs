@@ -13,10 +13,10 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{Shared, connection};
-use crate::world::account::Standing;
+use super::{Listing, Shared, cars, connection};
+use crate::world::account::{RepoRow, Standing};
 
-type Parameters = Query<HashMap<String, String>>;
+pub(super) type Parameters = Query<HashMap<String, String>>;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -24,6 +24,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/xrpc/com.atproto.sync.getRepoStatus", get(get_repo_status))
         .route("/xrpc/com.atproto.sync.getLatestCommit", get(get_latest_commit))
         .route("/xrpc/com.atproto.sync.listRepos", get(list_repos))
+        .route("/xrpc/com.atproto.sync.getRecord", get(cars::get_record))
+        .route("/xrpc/com.atproto.sync.getBlocks", get(cars::get_blocks))
+        .route("/xrpc/com.atproto.sync.getRepo", get(cars::get_repo))
         .route("/xrpc/com.atproto.server.describeServer", get(describe_server))
         .route("/xrpc/_health", get(health))
         .route("/.well-known/did.json", get(web_document))
@@ -32,10 +35,15 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Counts the call, and puts on the `Server` header if there is one.
+/// Counts the call, lets it fail if it must, and puts on the `Server` header if there is one.
 async fn note(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    *shared.state().calls.entry(request.uri().path().to_owned()).or_default() += 1;
-    let mut response = next.run(request).await;
+    let path = request.uri().path().to_owned();
+    let fault = shared.state().faults.of_path(&path);
+    *shared.state().calls.entry(path).or_default() += 1;
+    let mut response = match fault.answer().await {
+        Some(response) => response,
+        None => next.run(request).await,
+    };
     let server = shared.state().server_header.clone();
     if let Some(server) = server.and_then(|server| HeaderValue::from_str(&server).ok()) {
         response.headers_mut().insert(header::SERVER, server);
@@ -102,14 +110,26 @@ async fn get_latest_commit(
     State(shared): State<Arc<Shared>>,
     Query(parameters): Parameters,
 ) -> Response {
-    let row = parameters.get("did").and_then(|did| shared.state().repos.get(did).cloned());
-    let Some(row) = row else { return refusal(StatusCode::BAD_REQUEST, "RepoNotFound") };
-    match row.standing {
-        Standing::Active => Json(json!({"cid": row.head, "rev": row.rev})).into_response(),
-        Standing::Deactivated => refusal(StatusCode::BAD_REQUEST, "RepoDeactivated"),
-        Standing::Takendown => refusal(StatusCode::BAD_REQUEST, "RepoTakendown"),
-        Standing::Deleted => refusal(StatusCode::BAD_REQUEST, "RepoNotFound"),
+    match row_of(&shared, parameters.get("did")) {
+        Some(row) if row.standing.is_active() => {
+            Json(json!({"cid": row.head, "rev": row.rev})).into_response()
+        }
+        row => unavailable(row.as_ref()),
     }
+}
+
+pub(super) fn row_of(shared: &Shared, did: Option<&String>) -> Option<RepoRow> {
+    shared.state().repos.get(did?).cloned()
+}
+
+/// Why there is no content of an account to be had.
+pub(super) fn unavailable(row: Option<&RepoRow>) -> Response {
+    let name = match row.map(|row| row.standing) {
+        Some(Standing::Deactivated) => "RepoDeactivated",
+        Some(Standing::Takendown) => "RepoTakendown",
+        Some(Standing::Active | Standing::Deleted) | None => "RepoNotFound",
+    };
+    refusal(StatusCode::BAD_REQUEST, name)
 }
 
 /// Pages through the accounts. As the reference PDS does, the last page has a cursor too.
@@ -118,32 +138,44 @@ async fn list_repos(State(shared): State<Arc<Shared>>, Query(parameters): Parame
     let Some(limit) = limit.ok().filter(|limit| (1..=1000).contains(limit)) else {
         return refusal(StatusCode::BAD_REQUEST, "InvalidRequest");
     };
-    let after = parameters.get("cursor").map(String::as_str).unwrap_or_default();
+    // Of the reference PDS's form: a time, and the last account.
+    let cursor = parameters.get("cursor").map_or(Some(("", "")), |it| it.split_once("::"));
+    let Some((_, after)) = cursor else {
+        return refusal(StatusCode::BAD_REQUEST, "InvalidRequest");
+    };
     let state = shared.state();
-    let mut cursor = None;
-    let mut repos = Vec::new();
+    let listed = |(did, row): (&String, &RepoRow)| match state.listings.get(did) {
+        Some(Listing::Absent) => None,
+        Some(Listing::Stale(row)) => Some((did.clone(), row.clone())),
+        None => Some((did.clone(), row.clone())),
+    };
     let rows = state
         .repos
         .iter()
-        .filter(|(did, row)| did.as_str() > after && row.standing != Standing::Deleted);
-    for (did, row) in rows.take(limit) {
-        let active = row.standing.is_active();
-        let mut repo = json!({"did": did, "head": row.head, "rev": row.rev, "active": active});
-        if let Some(status) = row.standing.status() {
-            repo["status"] = json!(status);
-        }
-        repos.push(repo);
-        cursor = Some(did);
-    }
-    let mut page = json!({"repos": repos});
-    if let Some(cursor) = cursor {
-        page["cursor"] = json!(cursor);
+        .filter(|(did, _)| did.as_str() > after)
+        .filter_map(listed)
+        .filter(|(_, row)| row.standing != Standing::Deleted);
+    let rows: Vec<(String, RepoRow)> = rows.take(limit).collect();
+    drop(state);
+    let mut page = json!({"repos": rows.iter().map(repo).collect::<Vec<_>>()});
+    if let Some((last, _)) = rows.last() {
+        page["cursor"] = json!(format!("{LISTED_AT}::{last}"));
     }
     Json(page).into_response()
 }
 
+fn repo((did, row): &(String, RepoRow)) -> serde_json::Value {
+    let active = row.standing.is_active();
+    let mut repo = json!({"did": did, "head": row.head, "rev": row.rev, "active": active});
+    if let Some(status) = row.standing.status() {
+        repo["status"] = json!(status);
+    }
+    repo
+}
+
 async fn describe_server(State(shared): State<Arc<Shared>>) -> Response {
-    let did = format!("did:web:{}", shared.name.replace(':', "%3A"));
+    let did = shared.state().service_did.clone();
+    let did = did.unwrap_or_else(|| format!("did:web:{}", shared.name.replace(':', "%3A")));
     let answer = json!({
         "did": did,
         "availableUserDomains": [".test"],
@@ -167,10 +199,13 @@ async fn web_document(State(shared): State<Arc<Shared>>) -> Response {
 
 /// What the reference PDS answers to anything that it does not know: its catch-all is a proxy
 /// that wants authentication.
-async fn auth_missing() -> Response {
+pub(super) async fn auth_missing() -> Response {
     refusal(StatusCode::UNAUTHORIZED, "AuthMissing")
 }
 
-fn refusal(status: StatusCode, error: &str) -> Response {
+pub(super) fn refusal(status: StatusCode, error: &str) -> Response {
     (status, Json(json!({"error": error, "message": error}))).into_response()
 }
+
+/// Some milliseconds since 1970, which mean nothing here.
+const LISTED_AT: u64 = 1_735_689_600_000;

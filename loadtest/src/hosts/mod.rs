@@ -1,7 +1,9 @@
 //! Simulated PDS hosts: an HTTP server each, whose stream behaves as the reference PDS's does.
 
 mod answers;
+mod cars;
 mod connection;
+mod faults;
 mod log;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,8 @@ use tokio::task::JoinHandle;
 
 use crate::wire::Frame;
 use crate::world::account::RepoRow;
+use faults::Faults;
+pub use faults::{Fault, Listing};
 use log::Log;
 
 /// A running host. It ends, with all its connections, when this is dropped.
@@ -49,6 +53,11 @@ struct State {
     repos: BTreeMap<String, RepoRow>,
     /// Accounts about which `getRepoStatus` answers with this status only.
     repos_refused: BTreeMap<String, u16>,
+    /// Accounts of which `listRepos` does not say the truth.
+    listings: BTreeMap<String, Listing>,
+    faults: Faults,
+    /// The DID that `describeServer` names, if it is not the `did:web` of its name.
+    service_did: Option<String>,
     /// What `/.well-known/did.json` answers.
     web_document: Option<serde_json::Value>,
     /// The `Server` header; the reference PDS sends none.
@@ -203,6 +212,31 @@ impl Host {
     /// Answers `getRepoStatus` about an account with a status and nothing else.
     pub fn refuse_repo(&self, did: &Did, status: u16) {
         self.shared.state().repos_refused.insert(did.to_string(), status);
+    }
+
+    /// Sets what `listRepos` says of an account instead of the truth, or the truth again.
+    pub fn set_listing(&self, did: &Did, listing: Option<Listing>) {
+        let mut state = self.shared.state();
+        match listing {
+            Some(listing) => state.listings.insert(did.to_string(), listing),
+            None => state.listings.remove(&did.to_string()),
+        };
+    }
+
+    /// Sets what goes wrong with a method, for example `com.atproto.sync.getRecord`; with `None`
+    /// of all methods but the stream, instead of what was set of single ones.
+    pub fn set_fault(&self, method: Option<&str>, fault: Fault) {
+        self.shared.state().faults.set(method, fault);
+    }
+
+    /// Sets the DID that `describeServer` names.
+    pub fn set_service_did(&self, did: &str) {
+        self.shared.state().service_did = Some(did.to_owned());
+    }
+
+    /// What it answers about every account, deleted ones included.
+    pub fn repos(&self) -> BTreeMap<String, RepoRow> {
+        self.shared.state().repos.clone()
     }
 
     /// Sets the document of its `did:web`.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Event;
 use super::repo::Repo;
+use super::shelf::Shelf;
 use crate::wire::{Frame, Value};
 
 /// One simulated account.
@@ -74,6 +75,8 @@ pub struct RepoRow {
     pub rev: String,
     /// What the host says of the account.
     pub standing: Standing,
+    /// What it holds of the account, of which the other fields may be out of date.
+    pub shelf: Shelf,
 }
 
 impl Account {
@@ -113,6 +116,7 @@ impl Account {
             head: head.commit.to_string(),
             rev: head.rev.to_string(),
             standing: self.standing,
+            shelf: self.repo.shelf(),
         })
     }
 

@@ -29,7 +29,9 @@ impl World {
     pub fn migrate(&mut self, did: &Did, host: usize, now: Micros) -> Migration {
         let index = self.accounts.iter().position(|account| account.did == *did);
         let index = index.expect("an account of this world");
-        let mut stale = self.accounts[index].repo.clone();
+        // What the old host holds stays with it.
+        let moved = self.accounts[index].repo.clone();
+        let mut stale = std::mem::replace(&mut self.accounts[index].repo, moved);
         let (stale_key, from) = (self.accounts[index].key.clone(), self.accounts[index].host);
         // Each has a path of its own, however often an account moves.
         let keys = [now; 3].map(|now| Tid::from_micros(self.tick(now), CLOCK_ID));

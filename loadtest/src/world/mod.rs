@@ -7,6 +7,7 @@ pub mod account;
 pub mod migration;
 pub mod record;
 pub mod repo;
+pub mod shelf;
 pub mod traffic;
 
 pub mod lies;

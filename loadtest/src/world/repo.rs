@@ -7,18 +7,19 @@ use protocol::commit;
 use protocol::did::Did;
 use protocol::ids::Micros;
 use protocol::keys::SigningKey;
-use protocol::mst::Tree;
 use protocol::tid::Tid;
 
 use super::account::datetime;
+use super::shelf::Shelf;
 use crate::wire::{Block, Frame, Value, car};
 
-/// One account's records. Record bytes are not kept: only their CIDs are needed again.
-#[derive(Clone, Default)]
+/// One account's repo, and the right to write it.
+#[derive(Default)]
 pub struct Repo {
-    tree: Tree,
-    /// The paths in the tree, in no order, for drawing one.
+    shelf: Shelf,
+    /// The paths on the shelf, in no order, for drawing one.
     paths: Vec<String>,
+    /// As on the shelf.
     head: Option<Head>,
 }
 
@@ -90,6 +91,11 @@ impl Repo {
         self.head.as_ref()
     }
 
+    /// What it holds, for its host to answer from: it changes with each write.
+    pub fn shelf(&self) -> Shelf {
+        self.shelf.clone()
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.paths.len()
@@ -112,22 +118,23 @@ impl Repo {
 
     /// Whether there is a record.
     pub(super) fn holds(&self, path: &str) -> bool {
-        self.tree.get(path).is_some()
+        self.shelf.content().tree.get(path).is_some()
     }
 
     /// Puts a record in without a commit: history that nobody was sent.
     pub(super) fn seed(&mut self, path: String, record: &[u8]) {
-        if self.tree.insert(&path, Cid::of_cbor(record)).is_none() {
+        let is_new = self.shelf.content().put(&path, record);
+        if is_new {
             self.paths.push(path);
         }
     }
 
     /// Commits what is there without a frame: the last commit that nobody was sent.
     pub(super) fn seal(&mut self, did: &Did, key: &SigningKey, time: Micros) {
-        let data = self.tree.root();
+        let data = self.shelf.content().tree.root();
         let rev = Tid::from_micros(time, CLOCK_ID);
         let block = commit::sign(did, rev, &data, key);
-        self.head = Some(Head { rev, data, commit: Cid::of_cbor(&block), block });
+        self.set_head(Head { rev, data, commit: Cid::of_cbor(&block), block });
     }
 
     /// Writes and commits. The revision is `time`, which must be later than the last one.
@@ -142,19 +149,19 @@ impl Repo {
         for write in writes {
             self.apply(write);
         }
-        let data = self.tree.root();
+        let data = self.shelf.content().tree.root();
         let rev = Tid::from_micros(time, CLOCK_ID);
         let block = commit::sign(did, rev, &data, key);
         let cid = Cid::of_cbor(&block);
-        let before = self.head.replace(Head { rev, data, commit: cid, block: block.clone() });
+        let before = self.set_head(Head { rev, data, commit: cid, block: block.clone() });
         let is_first = before.is_none();
         let nodes = if is_first {
-            self.tree.blocks()
+            self.shelf.content().tree.blocks()
         } else if writes.is_empty() {
             // The reference PDS sends nothing but the commit block when nothing was written.
             Vec::new()
         } else {
-            self.tree.proof(&touched(&ops))
+            self.shelf.content().tree.proof(&touched(&ops))
         };
         Commit {
             did: did.clone(),
@@ -184,16 +191,23 @@ impl Repo {
         Some(Frame::event("#sync", &payload))
     }
 
+    /// The head before.
+    fn set_head(&mut self, head: Head) -> Option<Head> {
+        self.shelf.content().head = Some(head.clone());
+        self.head.replace(head)
+    }
+
     /// The ops of these writes. As the reference PDS does, `prev` is looked up in the state
     /// before the commit, for every write.
     fn ops(&self, writes: &[Write]) -> Vec<Op> {
+        let content = self.shelf.content();
         let op = |write: &Write| {
             let (action, path, cid) = match write {
                 Write::Create(path, record) => ("create", path, Some(Cid::of_cbor(record))),
                 Write::Update(path, record) => ("update", path, Some(Cid::of_cbor(record))),
                 Write::Delete(path) => ("delete", path, None),
             };
-            Op { action, path: path.clone(), cid, prev: self.tree.get(path) }
+            Op { action, path: path.clone(), cid, prev: content.tree.get(path) }
         };
         writes.iter().map(op).collect()
     }
@@ -201,12 +215,13 @@ impl Repo {
     fn apply(&mut self, write: &Write) {
         match write {
             Write::Create(path, record) | Write::Update(path, record) => {
-                if self.tree.insert(path, Cid::of_cbor(record)).is_none() {
+                let is_new = self.shelf.content().put(path, record);
+                if is_new {
                     self.paths.push(path.clone());
                 }
             }
             Write::Delete(path) => {
-                self.tree.remove(path);
+                self.shelf.content().take(path);
                 if let Some(index) = self.paths.iter().position(|known| known == path) {
                     self.paths.swap_remove(index);
                 }
@@ -217,6 +232,7 @@ impl Repo {
     /// The written records that are in the tree after all writes: the reference PDS sends no
     /// block of a record that a later write of the same commit replaced.
     fn records_left(&self, writes: &[Write]) -> Vec<Block> {
+        let content = self.shelf.content();
         let mut blocks: Vec<Block> = Vec::with_capacity(writes.len());
         for write in writes {
             let (Write::Create(path, record) | Write::Update(path, record)) = write else {
@@ -224,11 +240,18 @@ impl Repo {
             };
             let cid = Cid::of_cbor(record);
             let block = named((cid, record.clone()));
-            if self.tree.get(path) == Some(cid) && !blocks.contains(&block) {
+            if content.tree.get(path) == Some(cid) && !blocks.contains(&block) {
                 blocks.push(block);
             }
         }
         blocks
+    }
+}
+
+impl Clone for Repo {
+    /// A repo of its own: what is written to one is not in the other.
+    fn clone(&self) -> Self {
+        Self { shelf: self.shelf.copied(), paths: self.paths.clone(), head: self.head.clone() }
     }
 }
 

@@ -130,12 +130,12 @@ impl<'a> PartialTree<'a> {
     }
 
     /// All keys and values that are there, in the order in which their nodes were read.
-    pub(super) fn records(&self) -> Vec<(&[u8], Link<'a>)> {
+    pub fn records(&self) -> Vec<(&[u8], Link<'a>)> {
         self.entries.iter().map(|entry| (self.key(entry), record(entry))).collect()
     }
 
     /// Whether no node is missing.
-    pub(super) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let left = self.nodes.iter().filter_map(|node| node.left);
         let right = self.entries.iter().filter_map(Entry::right);
         left.chain(right).all(|subtree| subtree.node.is_some())

@@ -28,6 +28,18 @@ impl Tree {
         collect(root, &targets, &mut blocks);
         blocks
     }
+
+    /// The node blocks on the way to a path, root first: they prove that a record is there, or
+    /// that it is not.
+    pub fn way(&mut self, path: &str) -> Vec<(Cid, Vec<u8>)> {
+        self.root();
+        let Some(root) = &self.root else {
+            return self.blocks();
+        };
+        let mut blocks = Vec::new();
+        collect(root, &[path], &mut blocks);
+        blocks
+    }
 }
 
 /// The greatest key below a path.
