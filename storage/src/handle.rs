@@ -15,16 +15,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use crate::failure::Failure;
-use crate::gaps::{AccountGap, HostGap};
 use crate::hosts::{Host, HostNote, Mirror, Start, Table};
 use crate::log::hidden::Hidden;
 use crate::log::{Log, Span};
 use crate::metrics::Metrics;
 use crate::retention::Retention;
-use crate::sequencer::entry::{Entry, Message};
+use crate::sequencer::entry::{Command, Entry, Message};
 use crate::sequencer::pending::Pending;
 use crate::sequencer::{Sequencer, clock, mark};
-use crate::store::records::{ExportRow, IdentityRow, RejectRow};
+use crate::store::records::{ExportRow, IdentityRow, REJECTS_PER_HOST, RejectRow};
 use crate::store::{Family, Found, KeyAndRow, Sizes, Store, UNREADABLE, guard, keys, records};
 use crate::{Error, Options, remedy};
 
@@ -57,7 +56,8 @@ struct Threads {
 /// Opens the store, or makes it, and starts its threads.
 pub fn open(options: Options) -> Result<Handle, Error> {
     let store = Arc::new(open_store(&options)?);
-    let Found { head, clock: last, floor, mark, begin, hosts, owed, hidden } = store.found()?;
+    let found = store.found()?;
+    let Found { head, clock: last, floor, mark, begin, .. } = found;
     let now = (options.clock)();
     let given = mark::given(head, mark);
     clock::check(now, given, last, options.accept_clock)?;
@@ -74,14 +74,13 @@ pub fn open(options: Options) -> Result<Handle, Error> {
     let (metrics, failure) = (Arc::new(Metrics::register()), Failure::none_yet());
     let log = Log::new(
         Arc::clone(&store),
-        Hidden::load(hidden),
+        Hidden::load(found.hidden),
         Span { begin, floor, head, given },
         options.tail_bytes,
         failure.clone(),
         Arc::clone(&metrics),
     );
-    let mirror = Arc::new(Mirror::default());
-    mirror.show(hosts.iter());
+    let mirror = Arc::new(Mirror::load(&found.hosts, found.domain_bans));
     let settled: Arc<[AtomicU64]> = (0..options.shards).map(|_| AtomicU64::new(0)).collect();
     let (queue, messages) = bounded(QUEUE_MESSAGES_MAX);
     let (watching, alive) = watch::channel(());
@@ -97,7 +96,7 @@ pub fn open(options: Options) -> Result<Handle, Error> {
         metrics: Arc::clone(&metrics),
         head: given,
         mark,
-        hosts: Table::load(hosts, owed)?,
+        hosts: Table::load(found.hosts, found.owed, found.last_host)?,
         islands: 0,
         pending: Pending::empty(options.shards),
         committed: Micros(0),
@@ -179,6 +178,28 @@ impl Handle {
         self.answered(answer).await?
     }
 
+    /// Removes a host and everything that is kept of it but the states of its accounts. One of its
+    /// name that is added later is another host, with a number of its own. What is on its way of
+    /// the removed one is passed over. Committed when this returns.
+    pub async fn remove_host(&self, host: HostId) -> Result<(), Error> {
+        self.command(Command::RemoveHost { host }).await
+    }
+
+    /// Patterns of host names that an operator refuses. What they mean is the relay's.
+    pub fn domain_bans(&self) -> Arc<[String]> {
+        self.0.mirror.domain_bans()
+    }
+
+    /// Replaces the patterns of refused names. Committed when this returns.
+    pub async fn set_domain_bans(&self, patterns: Vec<String>) -> Result<(), Error> {
+        let is_line = |text: &String| !text.is_empty() && !text.contains('\n');
+        let fits = |text: &String| text.len() <= DOMAIN_BAN_BYTES_MAX && is_line(text);
+        if patterns.len() > DOMAIN_BANS_MAX || !patterns.iter().all(fits) {
+            return Err(Error::Impossible("patterns of names that do not fit"));
+        }
+        self.command(Command::BanDomains { patterns }).await
+    }
+
     /// Per shard: every entry up to this mark is in the store and can be read back.
     pub fn settled(&self) -> Arc<[AtomicU64]> {
         Arc::clone(&self.0.settled)
@@ -220,7 +241,8 @@ impl Handle {
         self.0.mirror.page(after, limit)
     }
 
-    /// The live accounts of a host, kept up to date with every commit.
+    /// The live accounts of a host that its limit is about, which is all but those that are
+    /// throttled for being over it. Kept up to date with every commit.
     pub fn account_count(&self, id: HostId) -> Arc<AtomicU64> {
         self.0.mirror.account_count(id)
     }
@@ -228,63 +250,26 @@ impl Handle {
     /// Accounts that this relay has decided about, in the order of their keys, after this one. May
     /// wait for the disk.
     pub fn decisions(&self, after: Option<&Did>, limit: usize) -> Result<Vec<(Did, Local)>, Error> {
-        let mut from = after.map(keys::account).unwrap_or_default();
-        if after.is_some() {
-            // The next key that there could be.
-            from.push(0);
-        }
-        let rows = self.checked(self.0.store.range(Family::Decisions, &from, None, limit))?;
-        let read = |KeyAndRow { key, row }: &KeyAndRow| {
-            let decision = Did::from_key(key).zip(records::read_decision(row));
-            decision.ok_or_else(|| Family::Decisions.corrupt_at(key, UNREADABLE))
-        };
-        self.checked(rows.iter().map(read).collect())
+        self.by_did(Family::Decisions, after, limit, records::read_decision)
     }
 
-    /// Accounts in the order of their keys, after this one. May wait for the disk.
+    /// Every account, in the order of their keys, after this one. May wait for the disk.
     pub fn accounts(
         &self,
         after: Option<&Did>,
         limit: usize,
     ) -> Result<Vec<(Did, Account)>, Error> {
-        let mut from = after.map(keys::account).unwrap_or_default();
-        if after.is_some() {
-            // The next key that there could be.
-            from.push(0);
-        }
-        let rows = self.checked(self.0.store.range(Family::Accounts, &from, None, limit))?;
-        let read = |KeyAndRow { key, row }: &KeyAndRow| {
-            let account = Did::from_key(key).zip(records::read_account(row));
-            account.ok_or_else(|| Family::Accounts.corrupt_at(key, UNREADABLE))
-        };
-        self.checked(rows.iter().map(read).collect())
+        self.by_did(Family::Accounts, after, limit, records::read_account)
     }
 
     /// The last rejects of a host, newest first. May wait for the disk.
     pub fn rejects(&self, host: HostId) -> Result<Vec<RejectRow>, Error> {
-        let range = (keys::reject(host, 0), keys::reject(host, u8::MAX));
+        let (from, to) = keys::of_host(host);
         let read = |row: &KeyAndRow| records::read_reject(&row.row);
-        let mut rejects = self.read_range(Family::Rejects, range, usize::from(u8::MAX), read)?;
+        let limit = usize::from(REJECTS_PER_HOST);
+        let mut rejects = self.read_range(Family::Rejects, &from, &to, limit, read)?;
         rejects.sort_by_key(|reject| std::cmp::Reverse(reject.number));
         Ok(rejects)
-    }
-
-    /// What reconciliation owes of a host. May wait for the disk.
-    pub fn gap(&self, host: HostId) -> Result<Option<HostGap>, Error> {
-        self.read(Family::Gaps, &keys::gap_host(host), records::read_host_gap)
-    }
-
-    /// Accounts of a host that are owed by themselves. May wait for the disk.
-    pub fn account_gaps(&self, host: HostId, limit: usize) -> Result<Vec<AccountGap>, Error> {
-        self.read_range(Family::Gaps, keys::gap_accounts(host), limit, |KeyAndRow { key, row }| {
-            records::read_account_gap(keys::gap_account_did(key)?, row)
-        })
-    }
-
-    /// What is owed of one account by itself. May wait for the disk.
-    pub fn account_gap(&self, host: HostId, did: &Did) -> Result<Option<AccountGap>, Error> {
-        let read = |row: &[u8]| records::read_account_gap(did.clone(), row);
-        self.read(Family::Gaps, &keys::gap_account(host, did), read)
     }
 
     /// Whether commits succeed, as far as is known.
@@ -340,6 +325,13 @@ impl Handle {
         }
     }
 
+    /// Has the sequencer do something, and waits for its commit.
+    pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Command { command, reply }).await?;
+        self.answered(answer).await?
+    }
+
     async fn send(&self, message: Message) -> Result<(), Error> {
         match self.0.queue.try_send(message) {
             Ok(()) => Ok(()),
@@ -352,7 +344,7 @@ impl Handle {
         }
     }
 
-    fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         family: Family,
         key: &[u8],
@@ -363,14 +355,32 @@ impl Handle {
         self.checked(value.transpose())
     }
 
-    fn read_range<T>(
+    /// Rows by DID, after this one.
+    fn by_did<T>(
         &self,
         family: Family,
-        (from, to): ([u8; 5], [u8; 5]),
+        after: Option<&Did>,
+        limit: usize,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<(Did, T)>, Error> {
+        let from = after.map_or_else(Vec::new, |after| keys::after(keys::account(after)));
+        let rows = self.checked(self.0.store.range(family, &from, None, limit))?;
+        let read = |KeyAndRow { key, row }: &KeyAndRow| {
+            let found = Did::from_key(key).zip(read(row));
+            found.ok_or_else(|| family.corrupt_at(key, UNREADABLE))
+        };
+        self.checked(rows.iter().map(read).collect())
+    }
+
+    pub(crate) fn read_range<T>(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
         limit: usize,
         read: impl Fn(&KeyAndRow) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let rows = self.checked(self.0.store.range(family, &from, Some(&to), limit))?;
+        let rows = self.checked(self.0.store.range(family, from, Some(to), limit))?;
         let read =
             |row: &KeyAndRow| read(row).ok_or_else(|| family.corrupt_at(&row.key, UNREADABLE));
         self.checked(rows.iter().map(read).collect())
@@ -407,3 +417,8 @@ const PROBE_MAX: Duration = Duration::from_secs(5);
 /// Messages in the queue. A verifier sends some dozens of entries in each; the bytes they hold are
 /// bounded by the intake budget, whose permits they carry.
 const QUEUE_MESSAGES_MAX: usize = 256;
+/// Patterns of names that are refused: they are looked through for each new host, and lie in
+/// memory, 300 bytes each.
+const DOMAIN_BANS_MAX: usize = 10_000;
+/// A host's name has at most 253 bytes, and a pattern a few more.
+const DOMAIN_BAN_BYTES_MAX: usize = 260;

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use protocol::ids::{Micros, Seq};
+use protocol::ids::{HostId, Micros, Seq};
 use rocksdb::{DB, DBRawIteratorWithThreadMode, LiveFile, Options as RocksOptions, ReadOptions};
 
 use crate::store::{Family, Store, guard, keys, records, wal};
@@ -34,6 +34,8 @@ pub struct Report {
     pub floor: Seq,
     /// Numbers up to it may have been given out, if it is there.
     pub mark: Option<Seq>,
+    /// The last number that was given to a host, if that is written down.
+    pub last_host: Option<HostId>,
     /// The log.
     pub batches: Batches,
     /// Rows of every other family.
@@ -166,6 +168,7 @@ impl Report {
             begin: None,
             floor: Seq::ZERO,
             mark: None,
+            last_host: None,
             batches: Batches::default(),
             rows: Vec::new(),
             files: 0,
@@ -265,6 +268,11 @@ impl Checker<'_> {
                 report.begin = seq;
                 seq.is_some()
             }
+            keys::META_LAST_HOST => {
+                report.last_host = records::read_host_id(row);
+                report.last_host.is_some()
+            }
+            keys::META_DOMAIN_BANS => records::read_lines(row).is_some(),
             keys::META_PLC_EXPORT => records::read_export(row).is_some(),
             keys::META_MARK => {
                 report.mark = seq;

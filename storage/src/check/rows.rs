@@ -1,16 +1,17 @@
 //! Accounts, hosts, and what is kept of both: every row reads, and none contradicts another.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use protocol::account::Local;
 use protocol::did::Did;
-use protocol::ids::{HostId, Seq};
+use protocol::ids::{HostId, Micros, Seq};
 use protocol::keys::PublicKey;
 use rocksdb::LiveFile;
 
 use crate::accounts::{is_hidden, live_on};
 use crate::gaps::HostGap;
 use crate::hosts::Host;
+use crate::members::Membership;
 use crate::store::records::{self, REJECTS_PER_HOST};
 use crate::store::{Family, Store, keys};
 
@@ -19,6 +20,10 @@ use super::{Checker, UNREADABLE};
 /// What rows of one family say of those of another.
 #[derive(Default)]
 struct Known {
+    /// Earlier formats did not count what is throttled.
+    counts_throttled: bool,
+    /// The last number that was given to a host, if that is written down.
+    last_host: Option<HostId>,
     /// `None`: its row does not read, which is told once.
     hosts: BTreeMap<HostId, Option<Facts>>,
     decisions: HashMap<Did, Local>,
@@ -30,8 +35,13 @@ struct Facts {
     host: Host,
     /// Its rows in `host_accounts`.
     accounts: u64,
-    /// Accounts that it counts, by their own rows.
+    /// Those of them that say that they are throttled for being over its limit.
+    over: u64,
+    /// Its rows in `throttled`.
+    throttled: u64,
+    /// Accounts that it counts, by their own rows, and how many of those are over its limit.
     live: u64,
+    live_over: u64,
     owed: Option<HostGap>,
     /// Rows of its accounts in `gaps`.
     gaps: u64,
@@ -42,7 +52,11 @@ type Judged = Result<(), String>;
 
 impl Checker<'_> {
     pub(super) fn rows(&mut self, store: &Store, families: &[Family], files: &[LiveFile]) {
-        let mut known = Known::default();
+        let mut known = Known {
+            counts_throttled: families.contains(&Family::Throttled),
+            last_host: self.report.last_host,
+            ..Known::default()
+        };
         // Those that others are compared with come first.
         let order = [
             Family::Hosts,
@@ -50,7 +64,9 @@ impl Checker<'_> {
             Family::Hidden,
             Family::Accounts,
             Family::HostAccounts,
+            Family::Throttled,
             Family::Gaps,
+            Family::Reconcile,
             Family::Identities,
             Family::Rejects,
         ];
@@ -71,6 +87,13 @@ impl Checker<'_> {
     }
 }
 
+impl Facts {
+    fn of(host: Host) -> Self {
+        let (accounts, over, throttled, live, live_over, gaps) = (0, 0, 0, 0, 0, 0);
+        Self { host, accounts, over, throttled, live, live_over, owed: None, gaps }
+    }
+}
+
 impl Known {
     fn row(&mut self, family: Family, key: &[u8], row: &[u8], floor: Seq) -> Judged {
         match family {
@@ -79,7 +102,9 @@ impl Known {
             Family::Hidden => self.hide(key, row),
             Family::Accounts => self.account(key, row, floor),
             Family::HostAccounts => self.member(key, row),
+            Family::Throttled => self.throttled(key, row),
             Family::Gaps => self.gap(key, row),
+            Family::Reconcile => self.reconcile(key, row),
             Family::Identities => identity(key, row),
             Family::Rejects => self.reject(key, row),
             Family::Batches | Family::Meta => unreachable!("they are looked at elsewhere"),
@@ -90,7 +115,7 @@ impl Known {
         let id = key.try_into().ok().map(|key| HostId(u32::from_be_bytes(key)));
         let id = id.filter(|id| *id != HostId::NOBODY).ok_or(UNREADABLE_KEY)?;
         let host = records::read_host(id, row);
-        let facts = host.map(|host| Facts { host, accounts: 0, live: 0, owed: None, gaps: 0 });
+        let facts = host.map(Facts::of);
         let judged = if facts.is_some() { Ok(()) } else { Err(UNREADABLE.to_owned()) };
         self.hosts.insert(id, facts);
         judged
@@ -116,11 +141,15 @@ impl Known {
         let decision = self.decisions.remove(&did);
         let is_in_hidden = self.hidden.remove(&did);
         let account = records::read_account(row).ok_or(UNREADABLE)?;
-        if let Some(home) = account.home().filter(|home| !self.hosts.contains_key(home)) {
+        if let Some(home) = account.home().filter(|home| !self.was_given(*home)) {
             return Err(format!("host {home} is not in hosts"));
         }
-        if let Some(id) = live_on(&account) {
-            self.note(id, |facts| facts.live += 1)?;
+        if let Some(id) = live_on(&account).filter(|id| self.hosts.contains_key(id)) {
+            let is_over = Membership::of(Micros(0), account.local).throttled;
+            self.note(id, |facts| {
+                facts.live += 1;
+                facts.live_over += u64::from(is_over);
+            })?;
         }
         // A row of version 1 was written when there were no rows of decisions.
         let is_decided = account.local != Local::None && row.first() != Some(&1);
@@ -139,10 +168,39 @@ impl Known {
     }
 
     fn member(&mut self, key: &[u8], row: &[u8]) -> Judged {
-        let id = host_at(key, 0).ok_or(UNREADABLE_KEY)?;
-        key.get(4..).and_then(Did::from_key).ok_or(UNREADABLE_KEY)?;
-        self.note(id, |facts| facts.accounts += 1)?;
+        let (id, _) = keys::host_account_of(key).ok_or(UNREADABLE_KEY)?;
+        let membership = records::read_membership(row);
+        let is_over = membership.is_some_and(|membership| membership.throttled);
+        self.note(id, |facts| {
+            facts.accounts += 1;
+            facts.over += u64::from(is_over);
+        })?;
+        membership.map(drop).ok_or_else(|| UNREADABLE.to_owned())
+    }
+
+    fn throttled(&mut self, key: &[u8], row: &[u8]) -> Judged {
+        let (id, _) = keys::throttled_account(key).ok_or(UNREADABLE_KEY)?;
+        self.note(id, |facts| facts.throttled += 1)?;
         if row.is_empty() { Ok(()) } else { Err(UNREADABLE.to_owned()) }
+    }
+
+    fn reconcile(&mut self, key: &[u8], row: &[u8]) -> Judged {
+        let of_account = keys::excused_account(key).map(|(id, _)| id);
+        let id = of_account.or_else(|| host_at(key, 1)).ok_or(UNREADABLE_KEY)?;
+        if of_account.is_none() && key != keys::reconcile(id) {
+            return Err(UNREADABLE_KEY.to_owned());
+        }
+        let reads = match of_account {
+            Some(_) => records::read_excused(row).is_some(),
+            None => records::read_reconcile(row).is_some(),
+        };
+        self.note(id, |_| ())?;
+        if reads { Ok(()) } else { Err(UNREADABLE.to_owned()) }
+    }
+
+    /// Whether this is or was the number of a host: accounts outlive a host that is removed.
+    fn was_given(&self, id: HostId) -> bool {
+        self.hosts.contains_key(&id) || self.last_host.is_some_and(|last| id <= last)
     }
 
     fn gap(&mut self, key: &[u8], row: &[u8]) -> Judged {
@@ -186,16 +244,30 @@ impl Known {
     /// What only all rows together tell.
     fn conclude(self) -> Vec<(Family, Vec<u8>, String)> {
         let mut found = Vec::new();
+        let ids: BTreeSet<HostId> = self.hosts.keys().copied().collect();
         let read = self.hosts.into_iter().filter_map(|(id, facts)| Some((id, facts?)));
-        for (id, Facts { host, accounts, live, owed, gaps }) in read {
+        for (id, facts) in read {
+            let mut find = |what| found.push((Family::Hosts, keys::host(id).to_vec(), what));
+            let Facts { host, accounts, over, throttled, live, live_over, owed, gaps } = facts;
             if host.accounts != accounts {
-                let what = format!("it says {}, and host_accounts has {accounts}", host.accounts);
-                found.push((Family::Hosts, keys::host(id).to_vec(), what));
+                find(format!("it says {}, and host_accounts has {accounts}", host.accounts));
             }
             if live != accounts {
-                let what =
-                    format!("{live} rows of accounts are its own, {accounts} in host_accounts");
-                found.push((Family::Hosts, keys::host(id).to_vec(), what));
+                find(format!("{live} rows of accounts are its own, {accounts} in host_accounts"));
+            }
+            let counts = [over, throttled, live_over];
+            if self.counts_throttled && counts != [host.throttled; 3] {
+                find(format!(
+                    "it says that {} are over its limit, and host_accounts has {over}, throttled \
+                     {throttled}, accounts {live_over}",
+                    host.throttled
+                ));
+            }
+            if self.last_host.is_some_and(|last| id > last) {
+                find("its number was not given out by what meta says".to_owned());
+            }
+            if host.alias_of.is_some_and(|of| !ids.contains(&of)) {
+                find("the host that it is another name of is not in hosts".to_owned());
             }
             let owed = owed.map_or(0, |owed| u64::from(owed.accounts));
             if owed != gaps {

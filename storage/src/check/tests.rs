@@ -484,6 +484,23 @@ async fn i6_a_damaged_row_is_named_with_its_key() {
     check(Family::Accounts, b"\x09", Some(b""), "its key does not read");
     check(Family::Hosts, &host, Some(b"\x01"), "host 1");
     check(Family::HostAccounts, &member, None, "host_accounts has 699");
+    check(Family::HostAccounts, &member, Some(b"\x01"), "host_accounts");
+    let over = keys::throttled(HostId(1), Micros(1), &did(7));
+    check(Family::Throttled, &over, Some(b""), "throttled 1, accounts 0");
+    check(Family::Throttled, &over, Some(b"x"), "does not read");
+    check(Family::Throttled, b"\x00", Some(b""), "its key does not read");
+    check(Family::Reconcile, &keys::reconcile(HostId(1)), Some(b"\x01"), "does not read");
+    check(Family::Reconcile, &keys::excused(HostId(1), &did(7)), Some(b"\x01"), "does not read");
+    let excused = records::excused(&crate::Excused::default());
+    check(
+        Family::Reconcile,
+        &keys::excused(HostId(9), &did(7)),
+        Some(&excused),
+        "host 9 is not in hosts",
+    );
+    check(Family::Meta, keys::META_LAST_HOST, Some(&[0; 4]), "was not given out");
+    check(Family::Meta, keys::META_LAST_HOST, Some(b"x"), "last_host");
+    check(Family::Meta, keys::META_DOMAIN_BANS, Some(b"\xff"), "domain_bans");
     check(Family::Gaps, &gap, None, "14 accounts are owed, and 13 rows are");
     check(Family::Rejects, &keys::reject(HostId(1), 2), Some(b"\x01"), "rejects");
     check(Family::Hidden, &keys::account(&did(1)), None, "is not in hidden");

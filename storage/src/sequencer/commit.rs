@@ -63,7 +63,7 @@ impl Sequencer {
         batch: Option<&Batch>,
         now: Micros,
     ) -> Result<(), Error> {
-        let Pending { rows, hosts, hidden, floor, .. } = pending;
+        let Pending { rows, hosts, owed, hidden, floor, .. } = pending;
         if let Some(batch) = batch {
             let key = keys::batch(batch.view().first());
             rows.put_cf(self.store.family(Family::Batches), key, batch.value());
@@ -76,6 +76,13 @@ impl Sequencer {
         for id in hosts.iter() {
             let row = records::host(&self.hosts.row(*id)?.host);
             rows.put_cf(self.store.family(Family::Hosts), keys::host(*id), row);
+        }
+        for id in owed.iter() {
+            let (family, key) = (self.store.family(Family::Gaps), keys::gap_host(*id));
+            match &self.hosts.row(*id)?.owed {
+                Some(owed) => rows.put_cf(family, key, records::host_gap(owed)),
+                None => rows.delete_cf(family, key),
+            }
         }
         if let Some(floor) = *floor {
             rows.put_cf(self.store.family(Family::Meta), keys::META_FLOOR, records::seq(floor));
@@ -110,13 +117,18 @@ impl Sequencer {
     /// Shows a written commit: what hides before what is hidden, state before events, and the
     /// wake-up of consumers last.
     fn publish(&self, pending: Pending, batch: Option<Batch>) {
-        let Pending { hosts, hidden, floor, marks, permits, replies, .. } = pending;
+        let Pending { hosts, removed, domain_bans, hidden, .. } = pending;
+        let Pending { floor, marks, permits, replies, .. } = pending;
         if !hidden.is_empty() {
             self.log.hidden().change(hidden.into_iter(), self.head);
             self.metrics.hidden_accounts.set(size(self.log.hidden().len()));
         }
         if let Some(floor) = floor {
             self.log.raise_floor(floor);
+        }
+        self.mirror.forget(removed.into_iter());
+        if let Some(bans) = domain_bans {
+            self.mirror.show_domain_bans(bans);
         }
         let hosts = hosts.iter().filter_map(|id| self.hosts.get(*id));
         self.mirror.show(hosts);
@@ -131,7 +143,7 @@ impl Sequencer {
         for reply in replies {
             // Whoever asked may have gone away; the commit stands.
             match reply {
-                Reply::Host(host, reply) => drop(reply.send(host)),
+                Reply::Host(host, reply) => drop(reply.send(*host)),
                 Reply::Entry(done) => drop(done.send(())),
                 Reply::Note(reply) => drop(reply.send(Ok(()))),
                 Reply::Floor(reply) => drop(reply.try_send(())),

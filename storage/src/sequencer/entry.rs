@@ -12,6 +12,7 @@ use crate::Error;
 use crate::accounts::AccountWrite;
 use crate::gaps::Gap;
 use crate::hosts::{Host, HostNote, Start};
+use crate::reconcile::{Excused, ReconcileRow};
 use crate::store::records::{ExportRow, IdentityRow};
 
 /// Everything that one event changes; committed as a whole or not at all (I1).
@@ -73,10 +74,27 @@ pub(crate) enum Message {
     AddHost { name: protocol::host::HostName, start: Start, reply: oneshot::Sender<Host> },
     /// Answered once it is committed, if anybody asks.
     Note { note: HostNote, reply: Option<oneshot::Sender<Result<(), Error>>> },
+    /// Answered once it is committed.
+    Command { command: Command, reply: oneshot::Sender<Result<(), Error>> },
     /// The log below this seq may be dropped once this is answered.
     Floor { floor: Seq, reply: Sender<()> },
     /// Commit what came before this and end.
     Stop,
+}
+
+/// What somebody asks for and waits for.
+pub(crate) enum Command {
+    /// What is owed of an account, or of the whole host, was looked at by a reconciliation that
+    /// began then.
+    SettleGap { host: HostId, did: Option<Did>, began: Micros },
+    /// How far a host's reconciliation is.
+    Reconcile { host: HostId, row: ReconcileRow },
+    /// An account needs no further look, or does again.
+    Excuse { host: HostId, did: Did, row: Option<Excused> },
+    /// The host goes, and all that is kept of it.
+    RemoveHost { host: HostId },
+    /// All patterns of names that are refused.
+    BanDomains { patterns: Vec<String> },
 }
 
 impl Entry {

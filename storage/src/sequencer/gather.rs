@@ -3,13 +3,14 @@
 use protocol::account::Local;
 use protocol::did::Did;
 use protocol::frame::Kind;
-use protocol::ids::{HostId, Micros};
+use protocol::ids::Micros;
 use protocol::ticket::Ticket;
+use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::accounts::{self, AccountWrite};
-use crate::gaps::{self, AccountGap, Gap};
-use crate::hosts::{HostNote, REASON_BYTES_MAX, cut};
+use crate::gaps::{self, Gap};
+use crate::hosts::{HostNote, Row};
 use crate::store::records::{self, REJECTS_PER_HOST};
 use crate::store::{Family, keys};
 
@@ -33,22 +34,29 @@ impl Sequencer {
                 return Ok(());
             }
             Message::AddHost { name, start, reply } => {
+                let last = self.hosts.last();
                 let host = self.hosts.add(&name, start, now)?.clone();
+                if self.hosts.last() != last {
+                    // Committed with it: the number of one that is removed is never given again.
+                    let (family, row) =
+                        (self.store.family(Family::Meta), records::host_id(host.id));
+                    self.pending.rows.put_cf(family, keys::META_LAST_HOST, row);
+                }
                 self.pending.hosts.insert(host.id);
-                self.pending.replies.push(Reply::Host(host, reply));
+                self.pending.replies.push(Reply::Host(Box::new(host), reply));
                 self.pending.urgent = true;
             }
             Message::Note { note, reply } => {
                 self.pending.urgent |= note.is_urgent();
                 let result = self.note(note, now);
-                match (result, reply) {
-                    (Ok(()), Some(reply)) => self.pending.replies.push(Reply::Note(reply)),
-                    // The caller's mistake, not the store's.
-                    (Err(error @ Error::UnknownHost(_)), Some(reply)) => {
-                        drop(reply.send(Err(error)));
-                    }
-                    (result, _) => result?,
-                }
+                self.answer(result, reply)?;
+            }
+            Message::Command { command, reply } => {
+                // Commands look at the store, which must show what was gathered before.
+                self.commit()?;
+                self.pending.urgent = true;
+                let result = self.command(command);
+                self.answer(result, Some(reply))?;
             }
             Message::Floor { floor, reply } => {
                 self.pending.floor = self.pending.floor.max(Some(floor));
@@ -59,6 +67,21 @@ impl Sequencer {
         }
         self.pending.entries += 1;
         self.pending.since.get_or_insert(now);
+        Ok(())
+    }
+
+    /// Has whoever waits told when the commit is done.
+    fn answer(
+        &mut self,
+        result: Result<(), Error>,
+        reply: Option<oneshot::Sender<Result<(), Error>>>,
+    ) -> Result<(), Error> {
+        match (result, reply) {
+            (Ok(()), Some(reply)) => self.pending.replies.push(Reply::Note(reply)),
+            // The caller's mistake, not the store's.
+            (Err(error @ Error::UnknownHost(_)), Some(reply)) => drop(reply.send(Err(error))),
+            (result, _) => result?,
+        }
         Ok(())
     }
 
@@ -86,7 +109,7 @@ impl Sequencer {
         }
         if let Some(write) = account {
             let did = did.ok_or(Error::Impossible("an account state without an account"))?;
-            self.write_account(did, &write, restated)?;
+            self.write_account(did, &write, restated, now)?;
         }
         let reason = reject.as_ref().map_or("", |note| note.name);
         if let Some(gap) = gap {
@@ -104,8 +127,10 @@ impl Sequencer {
             let family = self.store.family(Family::Meta);
             self.pending.rows.put_cf(family, keys::META_PLC_EXPORT, records::export(&export));
         }
-        if let Some(host) = entry.closes_ratchet {
-            self.hosts.row(host)?.host.ratchet_closed = true;
+        if let Some(host) = entry.closes_ratchet
+            && let Some(row) = self.hosts.find(host)?
+        {
+            row.host.ratchet_closed = true;
             self.pending.hosts.insert(host);
         }
         self.pending.replies.extend(entry.done.map(Reply::Entry));
@@ -120,11 +145,11 @@ impl Sequencer {
     fn settle(&mut self, ticket: Ticket, now: Micros) -> Result<(), Error> {
         let Ticket { host, epoch, seq, prev, permit } = ticket;
         self.pending.permits.push(permit);
-        let row = self.hosts.row(host)?;
+        let Some(row) = self.hosts.find(host)? else { return Ok(()) };
         let islands_before = row.watermark.islands();
         if epoch > row.watermark.epoch() {
             row.reset(epoch);
-            gaps::owe_host(row, &mut self.pending.rows, &self.store, now, "sequence reset");
+            gaps::owe_host(row, &mut self.pending, &self.store, now, "sequence reset");
             self.pending.hosts.insert(host);
         }
         // What is left of an older epoch says nothing about this one's cursor.
@@ -152,6 +177,7 @@ impl Sequencer {
         did: Did,
         write: &AccountWrite,
         restated: bool,
+        now: Micros,
     ) -> Result<(), Error> {
         let AccountWrite { account, was, decided } = write;
         let accounts = self.store.family(Family::Accounts);
@@ -164,9 +190,8 @@ impl Sequencer {
             }
         }
         // Else it is where it was and as it was: the common case, which reads nothing.
-        let is = accounts::live_on(account);
-        if restated || is != *was {
-            self.count_account(&did, *was, is)?;
+        if restated || *decided || accounts::live_on(account) != *was {
+            self.count_account(&did, *was, account, now)?;
         }
         let hide = accounts::is_hidden(account);
         let hidden = self.pending.hidden.get(&did).copied();
@@ -176,61 +201,19 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Counts an account on its host, and no longer on the one before. A host's count is the
-    /// number of its `host_accounts` rows, whatever a host says how often.
-    fn count_account(
-        &mut self,
-        did: &Did,
-        was: Option<HostId>,
-        is: Option<HostId>,
-    ) -> Result<(), Error> {
-        let members = self.store.family(Family::HostAccounts);
-        let left = was.filter(|was| is != Some(*was));
-        if let Some(id) = left
-            && self.is_member(id, did)?
-        {
-            let host = &mut self.hosts.row(id)?.host;
-            let fewer = host.accounts.checked_sub(1);
-            host.accounts =
-                fewer.ok_or_else(|| Family::Hosts.corrupt("fewer accounts than rows"))?;
-            self.pending.rows.delete_cf(members, keys::host_account(id, did));
-            self.pending.members.insert((id, did.clone()), false);
-            self.pending.hosts.insert(id);
-        }
-        if let Some(id) = is
-            && !self.is_member(id, did)?
-        {
-            self.hosts.row(id)?.host.accounts += 1;
-            self.pending.rows.put_cf(members, keys::host_account(id, did), []);
-            self.pending.members.insert((id, did.clone()), true);
-            self.pending.hosts.insert(id);
-        }
-        Ok(())
-    }
-
-    fn is_member(&self, id: HostId, did: &Did) -> Result<bool, Error> {
-        if let Some(member) = self.pending.members.get(&(id, did.clone())) {
-            return Ok(*member);
-        }
-        let row = self.store.get(Family::HostAccounts, &keys::host_account(id, did))?;
-        Ok(row.is_some())
-    }
-
-    fn owe(&mut self, gap: Gap, since: Micros, reason: &str) -> Result<(), Error> {
-        let row = self.hosts.row(gap.host)?;
-        let rows = &mut self.pending.rows;
+    fn owe(&mut self, gap: Gap, now: Micros, reason: &str) -> Result<(), Error> {
+        let Some(row) = self.hosts.find(gap.host)? else { return Ok(()) };
         match gap.did {
-            None => gaps::owe_host(row, rows, &self.store, since, reason),
+            None => gaps::owe_host(row, &mut self.pending, &self.store, now, reason),
             Some(did) => {
-                let gap = AccountGap { did, since, reason: reason.to_owned() };
-                gaps::owe_account(row, rows, &self.store, &mut self.pending.gaps, &gap)?;
+                gaps::owe_account(row, &mut self.pending, &self.store, did, now, reason)?;
             }
         }
         Ok(())
     }
 
     fn write_reject(&mut self, note: &RejectNote) -> Result<(), Error> {
-        let host = &mut self.hosts.row(note.host)?.host;
+        let Some(Row { host, .. }) = self.hosts.find(note.host)? else { return Ok(()) };
         let number = host.rejects;
         host.rejects += 1;
         self.pending.hosts.insert(note.host);
@@ -242,25 +225,27 @@ impl Sequencer {
     }
 
     fn note(&mut self, note: HostNote, now: Micros) -> Result<(), Error> {
-        let row = self.hosts.row(note.host())?;
-        let islands_before = row.watermark.islands();
         let host = note.host();
+        if let HostNote::Alias { of: Some(of), .. } = note {
+            self.hosts.row(of)?;
+        }
+        let Some(row) = self.hosts.find(host)? else {
+            // It was removed. Whoever wants something of it hears that; what its connection had yet
+            // to tell is passed over.
+            return if note.is_wish() { Err(Error::UnknownHost(host)) } else { Ok(()) };
+        };
+        let islands_before = row.watermark.islands();
         match note {
-            HostNote::State { state, reason, at, .. } => {
-                row.host.state = state;
-                row.host.reason = cut(&reason, REASON_BYTES_MAX).into();
-                row.host.since = at;
-            }
             HostNote::Reset { epoch, reason, .. } => {
                 if epoch > row.watermark.epoch() {
                     row.reset(epoch);
-                    gaps::owe_host(row, &mut self.pending.rows, &self.store, now, &reason);
+                    gaps::owe_host(row, &mut self.pending, &self.store, now, &reason);
                 }
             }
             HostNote::Gap { reason, .. } => {
-                gaps::owe_host(row, &mut self.pending.rows, &self.store, now, &reason);
+                gaps::owe_host(row, &mut self.pending, &self.store, now, &reason);
             }
-            HostNote::Ban { banned, .. } => row.host.banned = banned,
+            other => row.host.take(other),
         }
         self.islands = self.islands + row.watermark.islands() - islands_before;
         self.pending.hosts.insert(host);

@@ -21,6 +21,7 @@ use crate::store::Store;
 use crate::{Clock, Durability, Error};
 
 pub(crate) mod clock;
+mod commands;
 mod commit;
 pub(crate) mod entry;
 mod gather;

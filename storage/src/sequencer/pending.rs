@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::mem;
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use protocol::did::Did;
@@ -12,7 +13,9 @@ use rocksdb::WriteBatch;
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::gaps::AccountGap;
 use crate::hosts::Host;
+use crate::members::Membership;
 
 /// The gathered part of a commit. Owned by the sequencer.
 pub(crate) struct Pending {
@@ -24,12 +27,20 @@ pub(crate) struct Pending {
     pub(crate) rows: WriteBatch,
     /// Hosts whose rows changed; written as they are at the end.
     pub(crate) hosts: BTreeSet<HostId>,
-    /// Account gaps in `rows`, which the store does not show yet.
-    pub(crate) gaps: HashSet<(HostId, Did)>,
-    /// Accounts that `rows` adds to or takes from a host, which the store does not show yet.
-    pub(crate) members: HashMap<(HostId, Did), bool>,
+    /// Hosts of which something else is owed than before; written as it is at the end.
+    pub(crate) owed: BTreeSet<HostId>,
+    /// Account gaps that `rows` changes, which the store does not show yet; `None`: settled.
+    pub(crate) gaps: HashMap<(HostId, Did), Option<AccountGap>>,
+    /// Hosts all of whose account gaps `rows` deletes, but for those in `gaps`.
+    pub(crate) gaps_cleared: HashSet<HostId>,
+    /// Accounts that `rows` adds to a host, changes there or takes from it (`None`), which the
+    /// store does not show yet.
+    pub(crate) members: HashMap<(HostId, Did), Option<Membership>>,
     /// Accounts to hide or to show from this commit on.
     pub(crate) hidden: HashMap<Did, bool>,
+    /// Hosts that were removed.
+    pub(crate) removed: Vec<HostId>,
+    pub(crate) domain_bans: Option<Arc<[String]>>,
     pub(crate) floor: Option<Seq>,
     /// The highest mark of each shard; zero if there is none.
     pub(crate) marks: Vec<u64>,
@@ -51,7 +62,7 @@ pub(crate) struct Unnumbered {
 
 /// Somebody who waits for the commit.
 pub(crate) enum Reply {
-    Host(Host, oneshot::Sender<Host>),
+    Host(Box<Host>, oneshot::Sender<Host>),
     Entry(oneshot::Sender<()>),
     Note(oneshot::Sender<Result<(), Error>>),
     Floor(crossbeam_channel::Sender<()>),
@@ -64,9 +75,13 @@ impl Pending {
             frames_bytes: 0,
             rows: WriteBatch::default(),
             hosts: BTreeSet::new(),
-            gaps: HashSet::new(),
+            owed: BTreeSet::new(),
+            gaps: HashMap::new(),
+            gaps_cleared: HashSet::new(),
             members: HashMap::new(),
             hidden: HashMap::new(),
+            removed: Vec::new(),
+            domain_bans: None,
             floor: None,
             marks: vec![0; shards],
             permits: Vec::new(),

@@ -1,14 +1,20 @@
 //! Which formats of a data folder there are, and what a start does with each.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use protocol::did::Did;
+use protocol::ids::{HostId, Micros};
 use rocksdb::{DB, WriteBatch};
 
-use super::{Family, Store, Wait, keys, options};
+use super::{Family, KeyAndRow, Store, UNREADABLE, Wait, keys, options, records};
 use crate::Error;
+use crate::accounts::live_on;
+use crate::hosts::Host;
+use crate::members::Membership;
 
 /// The format of keys, rows and files as a whole.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 /// Read as well, and turned into this version's own.
 const OLDEST: u32 = 1;
 
@@ -23,18 +29,64 @@ pub(super) fn check_before_opening(dir: &Path) -> Result<(), Error> {
     known(dir, row.as_deref()).map(drop)
 }
 
-/// Makes a folder that is new or of an older format one of this. What the later formats added was
-/// never in the earlier ones, and every row of those is read:
+/// Makes a folder that is new or of an older format one of this. Every row of the earlier ones is
+/// read, and what the later ones added was never in them, but for one thing:
 /// 2 added the family of decisions, and rows of accounts of version 2;
-/// 3 added files of batches that are compressed, and the mark.
+/// 3 added files of batches that are compressed, and the mark;
+/// 4 added what reconciliation and limits need: the families `throttled` and `reconcile`, rows of
+/// hosts and gaps of version 2, and what `host_accounts` says. Which accounts are throttled for
+/// being over their host's limit was in their own rows only.
 pub(super) fn adopt(store: &Store) -> Result<(), Error> {
     let row = store.get(Family::Meta, keys::META_FORMAT)?;
-    if known(&store.dir, row.as_deref())? == Some(FORMAT) {
+    let found = known(&store.dir, row.as_deref())?;
+    if found == Some(FORMAT) {
         return Ok(());
     }
     let mut rows = WriteBatch::default();
+    if found.is_some() {
+        count_decided(store, &mut rows)?;
+    }
     rows.put_cf(store.family(Family::Meta), keys::META_FORMAT, FORMAT.to_be_bytes());
     store.write(rows, Wait::Disk)
+}
+
+/// Writes down on their hosts which accounts something is decided about, and counts those that are
+/// throttled for being over a limit. What the hosts' rows say then goes into `rows`, with the
+/// format: a crash before that leaves rows that the next start writes again.
+fn count_decided(store: &Store, rows: &mut WriteBatch) -> Result<(), Error> {
+    let mut throttled: BTreeMap<HostId, u64> = BTreeMap::new();
+    let mut from = Vec::new();
+    loop {
+        let page = store.range(Family::Decisions, &from, None, PAGE)?;
+        let Some(last) = page.last() else { break };
+        from = keys::after(last.key.clone());
+        let mut members = WriteBatch::default();
+        for KeyAndRow { key, .. } in &page {
+            // What is damaged is for whoever reads it to say.
+            let Some(row) = store.get(Family::Accounts, key)? else { continue };
+            let account = Did::from_key(key).zip(records::read_account(&row));
+            let Some((did, account)) = account else { continue };
+            let Some(host) = live_on(&account) else { continue };
+            let membership = Membership::of(Micros(0), account.local);
+            let (family, key) = (Family::HostAccounts, keys::host_account(host, &did));
+            members.put_cf(store.family(family), key, records::membership(membership));
+            if membership.throttled {
+                let (family, key) = (Family::Throttled, keys::throttled(host, Micros(0), &did));
+                members.put_cf(store.family(family), key, []);
+                *throttled.entry(host).or_default() += 1;
+            }
+        }
+        store.write(members, Wait::Os)?;
+    }
+    for (id, throttled) in throttled {
+        let key = keys::host(id);
+        let Some(row) = store.get(Family::Hosts, &key)? else { continue };
+        let host = records::read_host(id, &row);
+        let host = host.ok_or_else(|| Family::Hosts.corrupt_at(&key, UNREADABLE))?;
+        let row = records::host(&Host { throttled, ..host });
+        rows.put_cf(store.family(Family::Hosts), key, row);
+    }
+    Ok(())
 }
 
 /// The format that a row says, if there is one and this version knows it.
@@ -47,3 +99,6 @@ fn known(dir: &Path, row: Option<&[u8]>) -> Result<Option<u32>, Error> {
     }
     Ok(Some(found))
 }
+
+/// Decisions converted at once.
+const PAGE: usize = 10_000;

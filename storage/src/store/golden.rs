@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::never;
 use protocol::account::{Account, Conduct, Hour, Local, Repo, Throttle, Upstream};
-use protocol::host_state::HostState;
+use protocol::host_state::{HostState, Level, Meter};
 use protocol::keys::Curve;
 use protocol::tid::Tid;
 use rocksdb::{DBCompressionType, IteratorMode};
@@ -22,8 +22,8 @@ use super::*;
 use crate::fixture::*;
 use crate::store::records::{ExportRow, IdentityRow, RejectRow};
 use crate::{
-    AccountGap, AccountWrite, Compression, Entry, Gap, Handle, HostNote, Options, RejectNote,
-    Start, open,
+    AccountGap, AccountWrite, Compression, Entry, Excused, Gap, Handle, HostNote, Member, Options,
+    Override, ReconcileRow, RejectNote, Start, open,
 };
 
 /// Everything that can be asked of a store.
@@ -32,6 +32,11 @@ struct Answers {
     hosts: Vec<Host>,
     owed: Vec<Option<HostGap>>,
     owed_accounts: Vec<AccountGap>,
+    members: Vec<Member>,
+    throttled: Vec<Did>,
+    reconcile: Option<ReconcileRow>,
+    excused: Vec<(Did, Excused)>,
+    domain_bans: Vec<String>,
     rejects: Vec<RejectRow>,
     accounts: Vec<Option<Account>>,
     identities: Vec<Option<IdentityRow>>,
@@ -47,11 +52,13 @@ struct Answers {
 enum Content {
     /// Without conduct and decisions.
     Format1,
+    /// Without limits and reconciliation.
     Format2,
+    Format4,
 }
 
-const CONTENTS: [(u32, Content); 3] =
-    [(1, Content::Format1), (2, Content::Format2), (3, Content::Format2)];
+const CONTENTS: [(u32, Content); 4] =
+    [(1, Content::Format1), (2, Content::Format2), (3, Content::Format2), (4, Content::Format4)];
 
 fn web() -> Did {
     Did::parse("did:web:example.com").unwrap()
@@ -147,6 +154,9 @@ async fn fill(handle: &Handle, clock: &Clockwork, options: &Options, content: Co
         ..Entry::default()
     }]);
     settle(handle).await;
+    if content == Content::Format4 {
+        fill_format_4(handle, first, second).await;
+    }
     // The first two batches are given up.
     let retention = Duration::from_secs(3600);
     clock.set(NOW + 2 * 3_600_000_000 + 3_600_000_000);
@@ -154,10 +164,75 @@ async fn fill(handle: &Handle, clock: &Clockwork, options: &Options, content: Co
     handle.retention(&options).enforce(&never()).unwrap();
 }
 
-async fn ask(handle: &Handle) -> Answers {
-    let hosts = handle.hosts(None, 10);
+/// What came with limits and reconciliation.
+async fn fill_format_4(handle: &Handle, first: HostId, second: HostId) {
+    let level = |spent| Level { spent, at: Micros(NOW + 6) };
+    let meter = Meter {
+        events: 1,
+        bytes: 2,
+        connects: 3,
+        last_event: Micros(NOW + 7),
+        hour: level(4),
+        day: level(5),
+    };
+    let allowance = Override { per_hour: Some(6), accounts: Some(7), ..Override::default() };
+    let (text, at) = ("connection lost".to_owned(), Micros(NOW + 8));
+    for note in [
+        HostNote::Meter { host: first, meter },
+        HostNote::Level { host: first, level: 3, since: Micros(NOW + 9), abuse: 1 },
+        HostNote::Allowance { host: first, allowance },
+        HostNote::Service { host: first, did: Some("did:web:pds.example.com".to_owned()) },
+        HostNote::Error { host: first, text, at },
+        HostNote::Alias { host: second, of: Some(first) },
+        HostNote::Gap { host: second, reason: "asked for".to_owned() },
+    ] {
+        handle.note_host(note).await.unwrap();
+    }
+    handle.submit(vec![Entry {
+        gap: Some(Gap { host: first, did: Some(did(1)) }),
+        ..Entry::default()
+    }]);
+    let row = ReconcileRow {
+        began: Micros(NOW + 10),
+        reason: "gap".to_owned(),
+        after: "cursor".to_owned(),
+        listed: 8,
+        in_step: 7,
+        behind: 1,
+        repaired: 1,
+        last_full: Micros(NOW + 11),
+        last_full_known: 9,
+        ..ReconcileRow::default()
+    };
+    handle.put_reconcile_row(first, row).await.unwrap();
+    let (rev, head) = ("3l3qo2vutsw2b".to_owned(), "bafy".to_owned());
+    let excused = Excused { rev, head, at: Micros(NOW + 12), missing_since: Micros(0) };
+    handle.put_excused(first, did(1), excused).await.unwrap();
+    let bans = ["*.bad.example.com", "worse.example.com"].map(str::to_owned);
+    handle.set_domain_bans(bans.to_vec()).await.unwrap();
+    let removed = handle.add_host(name("gone.example.com"), Start::Live).await.unwrap().id;
+    handle.remove_host(removed).await.unwrap();
+}
+
+async fn ask(handle: &Handle, content: Content) -> Answers {
+    let mut hosts = handle.hosts(None, 10);
     let log = handle.log();
+    let mut members = handle.members(hosts[0].id, None, 10).unwrap();
+    if content != Content::Format4 {
+        // Since when accounts are there, it did not say, and hosts had no standing.
+        members.iter_mut().for_each(|member| member.joined = Micros(0));
+        hosts.iter_mut().for_each(|host| host.level_since = Micros(0));
+    }
+    if content == Content::Format1 {
+        // Nor was it written down which accounts something was decided about.
+        members.iter_mut().for_each(|member| member.decided = false);
+    }
     Answers {
+        members,
+        throttled: handle.throttled_oldest(hosts[0].id, 10).unwrap(),
+        reconcile: handle.reconcile_row(hosts[0].id).unwrap(),
+        excused: handle.excused_after(hosts[0].id, None, 10).unwrap(),
+        domain_bans: handle.domain_bans().to_vec(),
         owed: hosts.iter().map(|host| handle.gap(host.id).unwrap()).collect(),
         owed_accounts: handle.account_gaps(hosts[0].id, 10).unwrap(),
         rejects: handle.rejects(hosts[0].id).unwrap(),
@@ -178,7 +253,7 @@ async fn fresh(content: Content) -> (Answers, String) {
     let options = options(&clock, &memory);
     let handle = open(options.clone()).unwrap();
     fill(&handle, &clock, &options, content).await;
-    let answers = ask(&handle).await;
+    let answers = ask(&handle, content).await;
     handle.stop().unwrap();
     let store = reopen(&options.dir, Some(memory)).unwrap();
     (answers, rows(&store.db, FORMAT))
@@ -202,7 +277,11 @@ fn rows(db: &DB, format: u32) -> String {
 }
 
 fn families(format: u32) -> impl Iterator<Item = Family> {
-    Family::ALL.into_iter().filter(move |family| *family != Family::Decisions || format > 1)
+    Family::ALL.into_iter().filter(move |family| match family {
+        Family::Decisions => format > 1,
+        Family::Throttled | Family::Reconcile => format > 3,
+        _ => true,
+    })
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -232,7 +311,7 @@ fn is_written_anew() -> bool {
     std::env::var("MAINSTEM_GOLDEN").is_ok_and(|what| what == "write")
 }
 
-/// The rows as a database's files: each batch of format 3 in a file of its own, compressed in a
+/// The rows as a database's files: each batch since format 3 in a file of its own, compressed in a
 /// way of its own, the rest in the WAL.
 fn write_folder(format: u32, rows: &str, dir: &Path) {
     drop(fs::remove_dir_all(dir));
@@ -270,7 +349,7 @@ fn write_folder(format: u32, rows: &str, dir: &Path) {
 
 #[tokio::test]
 async fn golden_rows_are_what_this_version_writes() {
-    let (_, rows) = fresh(Content::Format2).await;
+    let (_, rows) = fresh(Content::Format4).await;
     if is_written_anew() {
         fs::create_dir_all(golden("")).unwrap();
         fs::write(golden(&format!("format-{FORMAT}.rows")), &rows).unwrap();
@@ -306,7 +385,7 @@ async fn golden_folders_of_every_format_are_read() {
         let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
         let options = Options { dir, in_memory: None, ..options(&clock, &memory) };
         let handle = open(options.clone()).unwrap();
-        assert_eq!(ask(&handle).await, expected, "format {format}");
+        assert_eq!(ask(&handle, content).await, expected, "format {format}");
         handle.stop().unwrap();
         // From here on it is a folder of this format.
         let store = reopen(&options.dir, None).unwrap();
@@ -343,7 +422,7 @@ fn a_folder_of_another_format_is_refused_and_stays_as_it_is() {
         let refused = open(options).err().unwrap();
         assert!(matches!(&refused, Error::Format { found, .. } if *found == format), "{refused}");
         let said = refused.to_string();
-        let named = [dir.display().to_string(), format!("format {format},"), "1 to 3".to_owned()];
+        let named = [dir.display().to_string(), format!("format {format},"), "1 to 4".to_owned()];
         assert!(named.iter().all(|what| said.contains(what)), "{said}");
         assert!(before == files(), "nothing of it is changed");
     }

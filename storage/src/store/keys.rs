@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use protocol::did::Did;
-use protocol::ids::{HostId, Seq};
+use protocol::ids::{HostId, Micros, Seq};
 
 use super::Family;
 
@@ -19,6 +19,12 @@ pub(crate) const META_BEGIN: &[u8] = b"begin";
 
 /// Numbers up to this may have been given out, whatever the head says: u64.
 pub(crate) const META_MARK: &[u8] = b"mark";
+
+/// The last number that was given to a host: u32.
+pub(crate) const META_LAST_HOST: &[u8] = b"last_host";
+
+/// Patterns of host names that an operator refuses, one a line.
+pub(crate) const META_DOMAIN_BANS: &[u8] = b"domain_bans";
 
 /// How far the PLC directory's export has been read.
 pub(crate) const META_PLC_EXPORT: &[u8] = b"plc_export";
@@ -50,6 +56,40 @@ pub(crate) fn host_account(id: HostId, did: &Did) -> Vec<u8> {
     let mut key = Vec::with_capacity(4 + DID_KEY_BYTES);
     key.extend_from_slice(&host(id));
     did.write_key(&mut key);
+    key
+}
+
+/// Reads what [`host_account`] wrote.
+pub(crate) fn host_account_of(key: &[u8]) -> Option<(HostId, Did)> {
+    Some((host_of(key.get(..4)?)?, Did::from_key(key.get(4..)?)?))
+}
+
+/// `throttled`: host, since when the account counts there, DID.
+pub(crate) fn throttled(id: HostId, joined: Micros, did: &Did) -> Vec<u8> {
+    let mut key = Vec::with_capacity(12 + DID_KEY_BYTES);
+    key.extend_from_slice(&host(id));
+    key.extend_from_slice(&joined.0.to_be_bytes());
+    did.write_key(&mut key);
+    key
+}
+
+/// Reads host and DID of what [`throttled`] wrote.
+pub(crate) fn throttled_account(key: &[u8]) -> Option<(HostId, Did)> {
+    Some((host_of(key.get(..4)?)?, Did::from_key(key.get(12..)?)?))
+}
+
+/// `host_accounts`, `throttled`, `rejects`: from and to (exclusive) of a host's rows.
+pub(crate) fn of_host(id: HostId) -> (Vec<u8>, Vec<u8>) {
+    let to = match id.0.checked_add(1) {
+        Some(next) => next.to_be_bytes().to_vec(),
+        None => LAST.to_vec(),
+    };
+    (host(id).to_vec(), to)
+}
+
+/// The next key that there could be.
+pub(crate) fn after(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
     key
 }
 
@@ -91,6 +131,34 @@ pub(crate) fn gap_host_id(key: &[u8]) -> Option<HostId> {
     Some(HostId(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)))
 }
 
+/// `reconcile`: how far a host's reconciliation is.
+pub(crate) fn reconcile(id: HostId) -> [u8; 5] {
+    tagged(RECONCILE_HOST, id)
+}
+
+/// `reconcile`: an account that needs no look.
+pub(crate) fn excused(id: HostId, did: &Did) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5 + DID_KEY_BYTES);
+    key.extend_from_slice(&tagged(RECONCILE_ACCOUNT, id));
+    did.write_key(&mut key);
+    key
+}
+
+/// `reconcile`: from and to (exclusive) of a host's rows of accounts.
+pub(crate) fn excused_of(id: HostId) -> (Vec<u8>, Vec<u8>) {
+    let to = match id.0.checked_add(1) {
+        Some(next) => tagged(RECONCILE_ACCOUNT, HostId(next)),
+        None => tagged(RECONCILE_ACCOUNT + 1, HostId(0)),
+    };
+    (tagged(RECONCILE_ACCOUNT, id).to_vec(), to.to_vec())
+}
+
+/// Reads what [`excused`] wrote.
+pub(crate) fn excused_account(key: &[u8]) -> Option<(HostId, Did)> {
+    let (&tag, key) = key.split_first()?;
+    (tag == RECONCILE_ACCOUNT).then(|| host_account_of(key)).flatten()
+}
+
 /// `rejects`: a place in a host's ring.
 pub(crate) fn reject(id: HostId, place: u8) -> [u8; 5] {
     let [a, b, c, d] = host(id);
@@ -110,7 +178,8 @@ pub(crate) fn describe(family: Family, key: &[u8]) -> String {
         Family::HostAccounts => {
             of_host(0..4).zip(did(4)).map(|(host, did)| format!("{host}, {did}"))
         }
-        Family::Gaps => of_host(1..5).map(|host| match did(5) {
+        Family::Throttled => of_host(0..4).zip(did(12)).map(|(host, did)| format!("{host}, {did}")),
+        Family::Gaps | Family::Reconcile => of_host(1..5).map(|host| match did(5) {
             Some(did) => format!("{host}, {did}"),
             None => host,
         }),
@@ -120,6 +189,10 @@ pub(crate) fn describe(family: Family, key: &[u8]) -> String {
     told.map_or_else(|| format!("key {hex}"), |told| format!("key {hex} ({told})"))
 }
 
+fn host_of(bytes: &[u8]) -> Option<HostId> {
+    Some(HostId(u32::from_be_bytes(bytes.try_into().ok()?)))
+}
+
 fn tagged(tag: u8, id: HostId) -> [u8; 5] {
     let [a, b, c, d] = host(id);
     [tag, a, b, c, d]
@@ -127,6 +200,10 @@ fn tagged(tag: u8, id: HostId) -> [u8; 5] {
 
 const GAP_HOST: u8 = 0;
 const GAP_ACCOUNT: u8 = 1;
+const RECONCILE_HOST: u8 = 0;
+const RECONCILE_ACCOUNT: u8 = 1;
+/// Behind every row of the last host that there could be.
+const LAST: [u8; 16] = [0xff; 16];
 /// A did:plc; a did:web may be longer.
 const DID_KEY_BYTES: usize = 16;
 
@@ -146,8 +223,14 @@ mod tests {
         check(&account(&plc), "01dea32998eed44357bfb68da0fe9681");
         check(&account(&web), "026578616d706c652e636f6d");
         check(&host_account(host_id, &plc), "0102030401dea32998eed44357bfb68da0fe9681");
+        check(
+            &throttled(host_id, Micros(5), &plc),
+            "01020304000000000000000501dea32998eed44357bfb68da0fe9681",
+        );
         check(&gap_host(host_id), "0001020304");
         check(&gap_account(host_id, &web), "0101020304026578616d706c652e636f6d");
+        check(&reconcile(host_id), "0001020304");
+        check(&excused(host_id, &web), "0101020304026578616d706c652e636f6d");
         check(&reject(host_id, 63), "010203043f");
         check(META_FORMAT, "666f726d6174");
         check(META_HEAD, "68656164");
@@ -155,6 +238,29 @@ mod tests {
         check(META_BEGIN, "626567696e");
         check(META_MARK, "6d61726b");
         check(META_PLC_EXPORT, "706c635f6578706f7274");
+        check(META_LAST_HOST, "6c6173745f686f7374");
+        check(META_DOMAIN_BANS, "646f6d61696e5f62616e73");
+        assert_eq!(host_account_of(&host_account(host_id, &web)), Some((host_id, web.clone())));
+        let row = throttled(host_id, Micros(5), &web);
+        assert_eq!(throttled_account(&row), Some((host_id, web.clone())));
+        assert_eq!(excused_account(&excused(host_id, &web)), Some((host_id, web)));
+        assert_eq!(excused_account(&reconcile(host_id)), None);
+    }
+
+    #[test]
+    fn a_hosts_rows_are_one_range() {
+        let check = |id: u32, from: &str, to: &str| {
+            let range = of_host(HostId(id));
+            assert_eq!((hex(&range.0), hex(&range.1)), (from.to_owned(), to.to_owned()));
+            let did = Did::parse("did:web:example.com").unwrap();
+            let key = host_account(HostId(id), &did);
+            assert!(range.0 < key && key < after(key.clone()) && after(key) < range.1);
+        };
+        check(7, "00000007", "00000008");
+        check(255, "000000ff", "00000100");
+        check(u32::MAX, "ffffffff", &"ff".repeat(16));
+        let (from, to) = excused_of(HostId(7));
+        assert_eq!((hex(&from), hex(&to)), ("0100000007".to_owned(), "0100000008".to_owned()));
     }
 
     #[test]

@@ -60,10 +60,14 @@ pub(crate) enum Family {
     Accounts,
     /// Host id → row.
     Hosts,
-    /// (Host id, DID) → nothing: which accounts count on a host.
+    /// (Host id, DID) → since when: which accounts count on a host.
     HostAccounts,
+    /// (Host id, since when, DID) → nothing: which of them are throttled for being over its limit.
+    Throttled,
     /// What is owed.
     Gaps,
+    /// How far each host's reconciliation is, and which accounts need no look.
+    Reconcile,
     /// DID → key, PDS, fetched at.
     Identities,
     /// (Host id, place) → one of the last rejects.
@@ -96,17 +100,22 @@ pub(crate) struct Found {
     /// When the log began; `None` in a store that was just made.
     pub(crate) begin: Option<Seq>,
     pub(crate) hosts: Vec<Host>,
+    /// The last number that was given to a host.
+    pub(crate) last_host: HostId,
+    pub(crate) domain_bans: Vec<String>,
     pub(crate) owed: Vec<(HostId, HostGap)>,
     pub(crate) hidden: Vec<(Did, Seq)>,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Batches,
         Self::Accounts,
         Self::Hosts,
         Self::HostAccounts,
+        Self::Throttled,
         Self::Gaps,
+        Self::Reconcile,
         Self::Identities,
         Self::Rejects,
         Self::Hidden,
@@ -120,7 +129,9 @@ impl Family {
             Self::Accounts => "accounts",
             Self::Hosts => "hosts",
             Self::HostAccounts => "host_accounts",
+            Self::Throttled => "throttled",
             Self::Gaps => "gaps",
+            Self::Reconcile => "reconcile",
             Self::Identities => "identities",
             Self::Rejects => "rejects",
             Self::Hidden => "hidden",
@@ -392,6 +403,8 @@ impl Store {
         let floor = self.meta(keys::META_FLOOR, records::read_seq)?.unwrap_or(Seq::ZERO);
         let mark = self.meta(keys::META_MARK, records::read_seq)?.unwrap_or(Seq::ZERO);
         let begin = self.meta(keys::META_BEGIN, records::read_seq)?;
+        let last_host = self.meta(keys::META_LAST_HOST, records::read_host_id)?;
+        let domain_bans = self.meta(keys::META_DOMAIN_BANS, records::read_lines)?;
         self.check_newest_batch(head)?;
         let hosts = self.read_all(Family::Hosts, |key, row| {
             records::read_host(HostId(u32::from_be_bytes(key.try_into().ok()?)), row)
@@ -405,7 +418,9 @@ impl Store {
             let gap = keys::gap_host_id(&key).zip(records::read_host_gap(&row));
             owed.push(gap.ok_or_else(|| Family::Gaps.corrupt_at(&key, UNREADABLE))?);
         }
-        Ok(Found { head, clock, floor, mark, begin, hosts, owed, hidden })
+        let (last_host, domain_bans) =
+            (last_host.unwrap_or(HostId::NOBODY), domain_bans.unwrap_or_default());
+        Ok(Found { head, clock, floor, mark, begin, hosts, last_host, domain_bans, owed, hidden })
     }
 
     /// Writes down when the log began. Once, before the first batch.

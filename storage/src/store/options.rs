@@ -77,7 +77,9 @@ pub(crate) fn families(sizes: Sizes, compression: Compression) -> Vec<ColumnFami
             Family::Batches => batches(&cache, sizes, compression),
             Family::Accounts | Family::HostAccounts | Family::Identities => by_did(&cache),
             Family::Hosts
+            | Family::Throttled
             | Family::Gaps
+            | Family::Reconcile
             | Family::Rejects
             | Family::Hidden
             | Family::Decisions

@@ -7,6 +7,7 @@ use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::tid::Tid;
 
 use super::{VERSION, flag};
+use crate::members::Membership;
 use crate::store::fields::Fields;
 
 /// `accounts`.
@@ -102,6 +103,28 @@ pub(crate) fn read_decision(row: &[u8]) -> Option<Local> {
     read_local(code, until)
 }
 
+/// `host_accounts`: since when the account counts there.
+pub(crate) fn membership(membership: Membership) -> [u8; 10] {
+    let Membership { joined, throttled, decided } = membership;
+    let mut out = [0; 10];
+    out[0] = VERSION;
+    out[1] = flag(throttled, THROTTLED) | flag(decided, DECIDED);
+    out[2..].copy_from_slice(&joined.0.to_be_bytes());
+    out
+}
+
+/// Reads what [`membership`] wrote. Rows of earlier formats are empty.
+pub(crate) fn read_membership(row: &[u8]) -> Option<Membership> {
+    if row.is_empty() {
+        return Some(Membership::of(Micros(0), Local::None));
+    }
+    let mut fields = Fields::of(row, VERSION)?;
+    let (flags, joined) = (fields.u8()?, Micros(fields.u64()?));
+    fields.end()?;
+    let (throttled, decided) = (flags & THROTTLED != 0, flags & DECIDED != 0);
+    Some(Membership { joined, throttled, decided })
+}
+
 /// A decision, and when it ends by itself; zero: it does not.
 fn code(local: Local) -> (u8, Micros) {
     match local {
@@ -131,6 +154,8 @@ const ACTIVE: u8 = 1;
 const HAS_REPO: u8 = 2;
 const HAS_STATUS: u8 = 4;
 const HAS_CONDUCT: u8 = 8;
+const THROTTLED: u8 = 1;
+const DECIDED: u8 = 2;
 /// An account without conduct and status.
 pub(crate) const ACCOUNT_BYTES: usize = 91;
 /// Most accounts have none.
@@ -197,6 +222,23 @@ mod tests {
         assert_eq!(read_account(&row("03", "78")), Some(expected));
         let expected = Account { local: Local::Takendown, upstream, ..plain() };
         assert_eq!(read_account(&row("01", "78")), Some(expected));
+    }
+
+    #[test]
+    fn a_membership_row_never_changes() {
+        let check = |local, golden: &str| {
+            let membership_ = Membership::of(Micros(7), local);
+            let row = membership(membership_);
+            assert_eq!(hex(&row), golden);
+            assert_eq!(read_membership(&row), Some(membership_));
+        };
+        check(Local::None, "01000000000000000007");
+        check(Local::Throttled(Throttle::Quota), "01010000000000000007");
+        check(Local::Takendown, "01020000000000000007");
+        check(Local::Throttled(Throttle::Operator), "01020000000000000007");
+        assert_eq!(read_membership(&[]), Some(Membership::of(Micros(0), Local::None)));
+        assert_eq!(read_membership(&[1, 0, 7]), None);
+        assert_eq!(read_membership(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     }
 
     #[test]

@@ -2,27 +2,30 @@
 //! row. Numbers are big-endian; a text is its length (u16) and UTF-8. They are on disk: a changed
 //! golden test here is a new format (docs/storage-format.md).
 
-use std::sync::Arc;
-
 use protocol::did::Did;
 use protocol::host::{HostName, HostRules};
-use protocol::host_state::HostState;
-use protocol::ids::{Epoch, HostId, HostSeq, Micros, Seq};
+use protocol::ids::{HostId, Micros, Seq};
 use protocol::keys::Curve;
 
-use crate::gaps::{AccountGap, HostGap};
-use crate::hosts::{Host, Start};
 use crate::sequencer::entry::RejectNote;
 
 use super::fields::{Fields, put_text};
 
 mod account;
+mod gap;
+mod host;
+mod reconcile;
 #[cfg(test)]
 mod tests;
 
 #[cfg(test)]
 pub(crate) use account::ACCOUNT_BYTES;
-pub(crate) use account::{account, decision, read_account, read_decision};
+pub(crate) use account::{
+    account, decision, membership, read_account, read_decision, read_membership,
+};
+pub(crate) use gap::{account_gap, host_gap, read_account_gap, read_host_gap};
+pub(crate) use host::{host, read_host};
+pub(crate) use reconcile::{excused, read_excused, read_reconcile, reconcile};
 
 /// A resolved identity. The store only keeps it: what it means is the verifier's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,73 +72,6 @@ pub struct RejectRow {
     pub did: Option<Did>,
     /// The first bytes of the frame.
     pub excerpt: Vec<u8>,
-}
-
-/// `hosts`.
-pub(crate) fn host(host: &Host) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + host.name.as_str().len() + host.reason.len());
-    out.push(VERSION);
-    out.push(
-        flag(host.start == Start::Oldest, OLDEST)
-            | flag(host.ratchet_closed, RATCHET)
-            | flag(host.banned, BANNED),
-    );
-    out.push(match host.state {
-        HostState::Idle => 0,
-        HostState::Connecting => 1,
-        HostState::Streaming => 2,
-        HostState::BackingOff => 3,
-        HostState::Refused => 4,
-        HostState::Throttled => 5,
-    });
-    out.extend_from_slice(&host.epoch.0.to_be_bytes());
-    out.extend_from_slice(&host.cursor.get().to_be_bytes());
-    out.extend_from_slice(&host.added.0.to_be_bytes());
-    out.extend_from_slice(&host.since.0.to_be_bytes());
-    out.extend_from_slice(&host.accounts.to_be_bytes());
-    out.extend_from_slice(&host.rejects.to_be_bytes());
-    put_text(&mut out, host.name.as_str());
-    put_text(&mut out, &host.reason);
-    out
-}
-
-/// Reads what [`host`] wrote.
-pub(crate) fn read_host(id: HostId, row: &[u8]) -> Option<Host> {
-    let mut fields = Fields::of(row, VERSION)?;
-    let flags = fields.u8()?;
-    let state = match fields.u8()? {
-        0 => HostState::Idle,
-        1 => HostState::Connecting,
-        2 => HostState::Streaming,
-        3 => HostState::BackingOff,
-        4 => HostState::Refused,
-        5 => HostState::Throttled,
-        _ => return None,
-    };
-    let epoch = Epoch(fields.u32()?);
-    let cursor = HostSeq::new(fields.u64()?)?;
-    let added = Micros(fields.u64()?);
-    let since = Micros(fields.u64()?);
-    let accounts = fields.u64()?;
-    let rejects = fields.u64()?;
-    let name = host_name(fields.text()?)?;
-    let reason = Arc::from(fields.text()?);
-    fields.end()?;
-    Some(Host {
-        id,
-        name,
-        added,
-        start: if flags & OLDEST != 0 { Start::Oldest } else { Start::Live },
-        epoch,
-        cursor,
-        state,
-        reason,
-        since,
-        accounts,
-        rejects,
-        ratchet_closed: flags & RATCHET != 0,
-        banned: flags & BANNED != 0,
-    })
 }
 
 /// `identities`; the DID is the key.
@@ -209,46 +145,6 @@ pub(crate) fn read_reject(row: &[u8]) -> Option<RejectRow> {
     Some(RejectRow { number, at, name, did, excerpt: fields.rest().to_vec() })
 }
 
-/// `gaps`, the row of a host.
-pub(crate) fn host_gap(gap: &HostGap) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + gap.reason.len());
-    out.push(VERSION);
-    out.push(flag(gap.whole, WHOLE));
-    out.extend_from_slice(&gap.accounts.to_be_bytes());
-    out.extend_from_slice(&gap.since.0.to_be_bytes());
-    put_text(&mut out, &gap.reason);
-    out
-}
-
-/// Reads what [`host_gap`] wrote.
-pub(crate) fn read_host_gap(row: &[u8]) -> Option<HostGap> {
-    let mut fields = Fields::of(row, VERSION)?;
-    let whole = fields.u8()? & WHOLE != 0;
-    let accounts = fields.u32()?;
-    let since = Micros(fields.u64()?);
-    let reason = fields.text()?.to_owned();
-    fields.end()?;
-    Some(HostGap { whole, accounts, since, reason })
-}
-
-/// `gaps`, the row of an account.
-pub(crate) fn account_gap(gap: &AccountGap) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + gap.reason.len());
-    out.push(VERSION);
-    out.extend_from_slice(&gap.since.0.to_be_bytes());
-    put_text(&mut out, &gap.reason);
-    out
-}
-
-/// Reads what [`account_gap`] wrote.
-pub(crate) fn read_account_gap(did: Did, row: &[u8]) -> Option<AccountGap> {
-    let mut fields = Fields::of(row, VERSION)?;
-    let since = Micros(fields.u64()?);
-    let reason = fields.text()?.to_owned();
-    fields.end()?;
-    Some(AccountGap { did, since, reason })
-}
-
 /// `meta`, the head: the newest seq and the clock of its commit.
 pub(crate) fn head(head: Seq, clock: Micros) -> [u8; 16] {
     let mut out = [0; 16];
@@ -288,6 +184,27 @@ pub(crate) fn read_export(row: &[u8]) -> Option<ExportRow> {
     Some(ExportRow { url, by_seq, position, since, until })
 }
 
+/// `meta`, the last number that was given to a host.
+pub(crate) fn host_id(id: HostId) -> [u8; 4] {
+    id.0.to_be_bytes()
+}
+
+/// Reads what [`host_id`] wrote.
+pub(crate) fn read_host_id(row: &[u8]) -> Option<HostId> {
+    Some(HostId(u32::from_be_bytes(row.try_into().ok()?)))
+}
+
+/// `meta`, the patterns of refused names: one a line.
+pub(crate) fn lines(lines: &[String]) -> Vec<u8> {
+    lines.join("\n").into_bytes()
+}
+
+/// Reads what [`lines`] wrote.
+pub(crate) fn read_lines(row: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(row).ok()?;
+    Some(text.split('\n').filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
 /// A seq alone: `meta`, the floor, and `hidden`, since when.
 pub(crate) fn seq(seq: Seq) -> [u8; 8] {
     seq.get().to_be_bytes()
@@ -308,18 +225,12 @@ fn flag(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
 }
 
-/// Of every kind of row but `accounts`.
+/// Of every kind of row but `accounts`, `hosts` and `gaps`.
 const VERSION: u8 = 1;
-
-const OLDEST: u8 = 1;
-const RATCHET: u8 = 2;
-const BANNED: u8 = 4;
 
 const TOMBSTONED: u8 = 1;
 const HAS_PDS: u8 = 2;
 const HAS_HANDLE: u8 = 4;
-
-const WHOLE: u8 = 1;
 
 const BY_SEQ: u8 = 1;
 
