@@ -8,6 +8,7 @@ mod export;
 mod gate;
 mod handle;
 mod plc;
+mod quiet;
 mod requests;
 mod resolver;
 

@@ -15,6 +15,7 @@ use super::document;
 use super::gate::Limits;
 use super::handle::{Handles, Resolution};
 use super::plc::Plc;
+use super::quiet::Quiet;
 use super::requests::{Ended, Requests};
 use crate::check::Status;
 use crate::options::{Clock, Timing};
@@ -72,6 +73,7 @@ struct Inner {
     web_requests: Requests,
     hosts: Vec<Semaphore>,
     hosts_requests: Requests,
+    hosts_quiet: Quiet,
 }
 
 impl Resolver {
@@ -98,6 +100,7 @@ impl Resolver {
             web_requests: Requests::of_web(),
             hosts: buckets(),
             hosts_requests: Requests::of_hosts(),
+            hosts_quiet: Quiet::default(),
         }))
     }
 
@@ -177,15 +180,20 @@ impl Inner {
             return Status::None;
         };
         drop(waiting);
+        if self.hosts_quiet.holds(host, (self.clock)()) {
+            return Status::None;
+        }
         // A DID has no other character that a query would take for its own.
         let did = did.to_string().replace('%', "%25");
         let url = format!("{}/xrpc/com.atproto.sync.getRepoStatus?did={did}", name.origin());
         let (answer, took) = self.get(url, STATUS_BODY_BYTES_MAX).await;
-        self.hosts_requests.ended(Ended::of_status(&answer), took);
-        match answer {
-            Ok(answer) => read_status(answer.status, &answer.body),
-            Err(_) => Status::None,
+        let ended = Ended::of_status(&answer);
+        self.hosts_requests.ended(ended, took);
+        let Ok(answer) = answer else { return Status::None };
+        if ended == Ended::Busy {
+            self.hosts_quiet.note(host, answer.retry_after, (self.clock)());
         }
+        read_status(answer.status, &answer.body)
     }
 
     /// A place among an upstream's requests. Nobody waits for one longer than a request takes: a
@@ -377,5 +385,50 @@ mod tests {
         const DID: &str = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
         let dies = &[("https://one/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", 0, "")];
         assert!(matches!(look_up(DID, dies).0, Found::Failed));
+    }
+
+    /// Asks hosts about an account, one after the other, which each answer so; which were asked.
+    fn ask_hosts(hosts: &[u32], status: u16, retry_after: Option<u64>) -> Vec<String> {
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let fetch = {
+            let asked = Arc::clone(&asked);
+            Fetch::new(move |get| {
+                asked.lock().unwrap().push(get.url);
+                async move {
+                    let retry_after = retry_after.map(Duration::from_secs);
+                    let body = r#"{"active":true}"#.into();
+                    Ok(fetch::Answer { status, server: None, retry_after, body })
+                }
+            })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (handle, timing) = (runtime.handle().clone(), Timing::default());
+        let txt = Txt::new(|_| async { Err(TxtError::NotFound) });
+        let handles = Handles::new(fetch.clone(), txt, HostRules::Public, timing.request);
+        let plc = (vec!["https://one".to_owned()], Limits { rate: 100, concurrency: 10 });
+        let clock: Clock = Arc::new(|| Micros(5));
+        let resolver =
+            Resolver::new(fetch, handles, handle, HostRules::Public, plc, clock, &timing);
+        for host in hosts {
+            let (tx, rx) = tokio::sync::oneshot::channel();
+            let did = Did::parse("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").unwrap();
+            let name = format!("pds{host}.example.com");
+            let name = HostName::parse(&name, HostRules::Public).unwrap();
+            let lookup = Lookup::Status { did, host: HostId(*host), name };
+            resolver.begin(lookup, move |answer| drop(tx.send(answer)));
+            let found = runtime.block_on(rx).unwrap().found;
+            let is_active = matches!(&found, Found::Status(_, Status::Of(it)) if it.active);
+            assert_eq!(is_active, status == 200, "{found:?}");
+        }
+        let asked = asked.lock().unwrap();
+        asked.iter().map(|url| url["https://".len()..].split('.').next().unwrap().into()).collect()
+    }
+
+    #[test]
+    fn a_host_that_is_busy_is_not_asked_again_for_as_long_as_it_says() {
+        assert_eq!(ask_hosts(&[1, 1, 2, 1], 429, Some(30)), ["pds1", "pds2"]);
+        assert_eq!(ask_hosts(&[1, 1, 2, 1], 503, Some(30)), ["pds1", "pds2"]);
+        assert_eq!(ask_hosts(&[1, 1, 2, 1], 503, None), ["pds1", "pds1", "pds2", "pds1"]);
+        assert_eq!(ask_hosts(&[1, 1, 2, 1], 200, None), ["pds1", "pds1", "pds2", "pds1"]);
     }
 }
