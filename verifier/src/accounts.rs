@@ -31,6 +31,8 @@ struct Held {
     mark: u64,
     /// Its last passed `#sync`: the revision, and when.
     synced: Option<(Tid, Micros)>,
+    /// When its host's last word about its status came, as far as is remembered.
+    told: Micros,
 }
 
 /// A question to a host about an account's status.
@@ -84,6 +86,18 @@ impl Accounts {
         self.held(did).synced = Some((rev, now));
     }
 
+    /// When the host's last word about the account's status came, as far as is remembered: of an
+    /// account that said something a moment ago it is, with as many accounts in memory.
+    pub(crate) fn told(&mut self, did: &Did) -> Micros {
+        self.held(did).told
+    }
+
+    /// Its host's word about its status came at this time, and was taken.
+    pub(crate) fn note_told(&mut self, did: &Did, at: Micros) {
+        let held = self.held(did);
+        held.told = held.told.max(at);
+    }
+
     /// What a host was last asked about the account's status.
     pub(crate) fn asked(&mut self, did: &Did) -> Option<&mut Asked> {
         self.asked.get(did)
@@ -100,7 +114,10 @@ impl Accounts {
     fn held(&mut self, did: &Did) -> &mut Held {
         let recall = &self.recall;
         let settled = &self.settled[self.shard];
-        let make = || Held { account: (recall.account)(did), mark: 0, synced: None };
+        let make = || {
+            let account = (recall.account)(did);
+            Held { account, mark: 0, synced: None, told: Micros(0) }
+        };
         let keep = |_: &Did, held: &Held| held.mark > settled.load(Ordering::Acquire);
         self.held.get_or_insert(did, make, keep)
     }

@@ -17,12 +17,20 @@ pub enum Command {
         /// The decision; it replaces the one before.
         local: Local,
     },
+    /// Whether an account is one too many for its host's limit. Takes the place of no other
+    /// decision, nor does its end; an account that we do not hold is left alone.
+    Quota {
+        /// The account.
+        did: Did,
+        /// It is throttled for it, or is not any more, and is then to be reconciled.
+        throttled: bool,
+    },
     /// Documents that were read elsewhere. One that is newer than the one held takes its place; the
     /// others change nothing.
     Learn(Vec<Identity>),
 }
 
-/// The verifier has stopped, or the store has: the command may not have been done.
+/// The verifier has stopped, or the store has: what was asked for may not have been done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the verifier has stopped")]
 pub struct Stopped;
@@ -45,6 +53,10 @@ pub(crate) enum Work {
     Decide {
         did: Did,
         local: Local,
+    },
+    Quota {
+        did: Did,
+        throttled: bool,
     },
     /// At most [`LEARN_MAX`] documents.
     Learn(Vec<Identity>),

@@ -16,7 +16,7 @@ use protocol::host::HostName;
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
 
-use crate::check::{self, Case, Claim, Known, Room, Ruling};
+use crate::check::{self, Case, Claim, Evidence, Known, Room, Ruling};
 use crate::faults::{Faults, Provoked};
 
 /// Where panics of checks are told; it must not block, as it is called by the shards' threads.
@@ -41,7 +41,8 @@ pub struct Panicked {
     pub received: Micros,
     /// When it was judged.
     pub judged: Micros,
-    /// The whole frame.
+    /// The whole frame; of what reconciliation found (whose number is that of the account's last
+    /// event) the block of the commit.
     pub frame: Bytes,
     /// What the panic said; at most [`MESSAGE_CHARS_MAX`] characters, since it may quote the frame.
     pub message: String,
@@ -62,7 +63,7 @@ impl Containment {
         Self { on_panic, provoked: Provoked::register(faults), room: Room::default() }
     }
 
-    /// All checks but the look-ups.
+    /// All checks of an event but the look-ups.
     pub(crate) fn begin(&mut self, case: &Case<'_>) -> Result<Claim, Reject> {
         self.provoked.shard(case.did);
         let mut room = mem::take(&mut self.room);
@@ -73,6 +74,19 @@ impl Containment {
         let claim = self.run(case, check).unwrap_or(Err(Reject::VerifierPanic));
         self.room = room;
         claim
+    }
+
+    /// The same of a finding.
+    pub(crate) fn begin_found(
+        &self,
+        case: &Case<'_>,
+        evidence: Evidence<'_>,
+    ) -> Result<Claim, Reject> {
+        let check = || {
+            self.provoked.check(case.did);
+            check::begin_found(case, evidence)
+        };
+        self.run(case, check).ok_or(Reject::VerifierPanic)
     }
 
     /// Who says it, and the signature.

@@ -59,9 +59,10 @@ pub struct Origin {
     lenience: Lenience,
     /// Closed for good by the first passed commit with `prevData` and every `prev`.
     ratchet_closed: AtomicBool,
-    /// Its live accounts, as the store counts them, and how many there may be.
+    /// Its live accounts that no limit throttles, as the store counts them, and how many there
+    /// may be.
     accounts: Arc<AtomicU64>,
-    accounts_max: u64,
+    accounts_max: AtomicU64,
     /// Bytes of this host's events that wait for look-ups, over all shards.
     parked_bytes: AtomicU64,
     /// How many these are.
@@ -91,17 +92,24 @@ impl Origin {
             lenience,
             ratchet_closed: AtomicBool::new(ratchet_closed),
             accounts: Arc::default(),
-            accounts_max: u64::MAX,
+            accounts_max: AtomicU64::new(u64::MAX),
             parked_bytes: AtomicU64::new(0),
             parked_events: AtomicU64::new(0),
             fetch_due: AtomicU64::new(0),
         }
     }
 
-    /// With a limit of live accounts. `accounts` is their number, which whoever counts keeps.
+    /// With a limit of live accounts. `accounts` is the number of those that are not throttled for
+    /// it, which whoever counts keeps.
     #[must_use]
     pub fn limited(self, accounts: Arc<AtomicU64>, accounts_max: u64) -> Self {
-        Self { accounts, accounts_max, ..self }
+        Self { accounts, accounts_max: AtomicU64::new(accounts_max), ..self }
+    }
+
+    /// From the next event on so many live accounts are allowed. Those that are there stay as they
+    /// are: [`crate::Command::Quota`] is about them.
+    pub fn set_accounts_max(&self, accounts_max: u64) {
+        self.accounts_max.store(accounts_max, Ordering::Relaxed);
     }
 
     /// Its number in the store.
@@ -131,7 +139,7 @@ impl Origin {
 
     /// Whether it has as many accounts as it may have.
     pub(crate) fn is_full(&self) -> bool {
-        self.accounts.load(Ordering::Relaxed) >= self.accounts_max
+        self.accounts.load(Ordering::Relaxed) >= self.accounts_max.load(Ordering::Relaxed)
     }
 
     /// Books a fetch of a document that one of its events causes, and says when it may begin;

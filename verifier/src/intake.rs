@@ -8,23 +8,26 @@ use hashbrown::HashMap;
 use protocol::ids::HostId;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::arrival::Arrival;
 use crate::command::{ORDERS_MAX, Order, Stopped, Work};
 use crate::event::{Event, Origin};
+use crate::finding::{Errand, FINDINGS_MAX, Finding, Found};
 use crate::identity::Answer;
 
 /// The intake of one shard. Events and answers are not bounded by it: every event holds a permit of
 /// the crawler's budget, in bytes and in events per host, and every answer was asked for. Commands
-/// wait for one of [`ORDERS_MAX`] places.
+/// wait for one of [`ORDERS_MAX`] places, findings for one of [`FINDINGS_MAX`].
 #[derive(Debug)]
 pub(crate) struct Intake {
     queues: Mutex<Queues>,
     arrived: Condvar,
     places: Arc<Semaphore>,
+    findings: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Queues {
-    hosts: HashMap<HostId, VecDeque<Event>>,
+    hosts: HashMap<HostId, VecDeque<Arrival>>,
     /// Hosts that have events, in turn. Invariant: every key of `hosts` is here or in `held`, once.
     ready: VecDeque<HostId>,
     /// Hosts whose events are not taken for a while.
@@ -32,7 +35,7 @@ struct Queues {
     answers: VecDeque<Answer>,
     orders: VecDeque<Order>,
     /// Emptied queues, used again: hosts come and go with every event.
-    spare: Vec<VecDeque<Event>>,
+    spare: Vec<VecDeque<Arrival>>,
     sleeping: bool,
     stopping: bool,
 }
@@ -40,7 +43,7 @@ struct Queues {
 /// What a shard has taken.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) events: Vec<Event>,
+    pub(crate) arrivals: Vec<Arrival>,
     pub(crate) answers: Vec<Answer>,
     pub(crate) orders: Vec<Order>,
 }
@@ -52,6 +55,13 @@ pub(crate) enum Held {
     Keep,
     /// They have their turn again.
     Recheck,
+}
+
+/// What becomes of a finding.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) judged: oneshot::Receiver<Found>,
+    pub(crate) committed: oneshot::Receiver<()>,
 }
 
 /// What a call of [`Intake::take`] leaves behind.
@@ -66,7 +76,8 @@ pub(crate) struct Taken {
 impl Default for Intake {
     fn default() -> Self {
         let (queues, arrived) = (Mutex::default(), Condvar::new());
-        Self { queues, arrived, places: Arc::new(Semaphore::new(ORDERS_MAX)) }
+        let places = |max| Arc::new(Semaphore::new(max));
+        Self { queues, arrived, places: places(ORDERS_MAX), findings: places(FINDINGS_MAX) }
     }
 }
 
@@ -77,7 +88,7 @@ impl Intake {
         if queues.stopping {
             return;
         }
-        queues.push(event);
+        queues.push(Arrival::Event(event));
         self.wake(queues);
     }
 
@@ -105,9 +116,26 @@ impl Intake {
         Ok(answer)
     }
 
-    /// No more events; what is queued is still taken. Commands that wait are not done.
+    /// Waits for a place among the findings, and puts one behind what came from its host before.
+    /// What comes back tells what it was judged to be, and then that this is committed.
+    pub(crate) async fn reconcile(&self, finding: Finding) -> Result<Judged, Stopped> {
+        let place = Arc::clone(&self.findings).acquire_owned().await.map_err(|_| Stopped)?;
+        let (answer, judged) = oneshot::channel();
+        let (done, committed) = oneshot::channel();
+        let mut queues = self.lock();
+        if queues.stopping {
+            return Err(Stopped);
+        }
+        let errand = Errand { finding, answer, done, _place: place };
+        queues.push(Arrival::Finding(errand.into()));
+        self.wake(queues);
+        Ok(Judged { judged, committed })
+    }
+
+    /// No more events and findings; what is queued is still taken. Commands that wait are not done.
     pub(crate) fn stop(&self) {
         self.places.close();
+        self.findings.close();
         let mut queues = self.lock();
         queues.stopping = true;
         queues.answers.clear();
@@ -165,29 +193,29 @@ impl Queues {
         nothing && !self.stopping
     }
 
-    fn push(&mut self, event: Event) {
-        let host = event.origin.host();
+    fn push(&mut self, arrival: Arrival) {
+        let host = arrival.origin().host();
         let Self { hosts, ready, spare, .. } = self;
         let queue = hosts.entry(host).or_insert_with(|| {
             ready.push_back(host);
             spare.pop().unwrap_or_default()
         });
-        queue.push_back(event);
+        queue.push_back(arrival);
     }
 
     fn take(&mut self, batch: &mut Batch, holds: impl Fn(&Origin) -> bool) {
         batch.answers.extend(self.answers.drain(..));
         let orders = self.orders.len().min(BATCH_ORDERS_MAX);
         batch.orders.extend(self.orders.drain(..orders));
-        while batch.events.len() < BATCH_EVENTS_MAX {
+        while batch.arrivals.len() < BATCH_EVENTS_MAX {
             let Some(host) = self.ready.pop_front() else { return };
             let queue = self.hosts.get_mut(&host).expect("a host in turn has a queue");
-            let origin = &queue.front().expect("a queue has an event").origin;
+            let origin = queue.front().expect("a queue is not empty").origin();
             if !self.stopping && holds(origin) {
                 self.held.push_back(host);
                 continue;
             }
-            batch.events.extend(queue.pop_front());
+            batch.arrivals.extend(queue.pop_front());
             if !queue.is_empty() {
                 self.ready.push_back(host);
             } else if let Some(queue) = self.hosts.remove(&host) {
@@ -240,8 +268,11 @@ mod tests {
     fn take(intake: &Intake, held: Held, holds: impl Fn(&Origin) -> bool) -> (Vec<u64>, Taken) {
         let mut batch = Batch::default();
         let taken = intake.take(&mut batch, Duration::ZERO, held, holds);
-        let name = |event: &Event| u64::from(event.ticket.host.0) * 1000 + event.ticket.seq.get();
-        (batch.events.iter().map(name).collect(), taken)
+        let name = |arrival: &Arrival| match arrival {
+            Arrival::Event(it) => u64::from(it.ticket.host.0) * 1000 + it.ticket.seq.get(),
+            Arrival::Finding(it) => u64::from(it.finding.origin.host().0) * 1000 + 999,
+        };
+        (batch.arrivals.iter().map(name).collect(), taken)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use protocol::frame::Kind;
 use protocol::reject::Reject;
 
 use crate::check::Status;
+use crate::finding;
 use crate::identity::{Found, Resolution};
 use crate::verdict::Accepted;
 
@@ -27,10 +28,14 @@ pub(crate) struct Metrics {
     decided: Counter,
     pushed: Counter,
     lifted: Counter,
+    quota: Counter,
+    /// Repaired, in step, refused.
+    findings_judged: [Counter; 3],
     /// In the order of [`IN_FORCE`].
     in_force: [Gauge; 3],
     lifts: Level,
     orders: Gauge,
+    findings: Gauge,
     /// In the order of [`OUTCOMES`].
     lookups: Vec<Counter>,
     queued: Gauge,
@@ -75,9 +80,13 @@ impl Metrics {
             decided: command("decide"),
             pushed: command("learn"),
             lifted: command("lift"),
+            quota: command("quota"),
+            findings_judged: ["repaired", "in_step", "refused"]
+                .map(|outcome| counter!("mainstem_verifier_findings_total", "outcome" => outcome)),
             in_force: IN_FORCE.map(|local| gauge!("mainstem_verifier_decisions", "local" => local)),
             lifts: level(gauge!("mainstem_verifier_throttles_to_lift")),
             orders: gauge!("mainstem_verifier_queued_commands"),
+            findings: gauge!("mainstem_verifier_findings_under_way"),
             lookups: OUTCOMES
                 .iter()
                 .map(|(what, outcome)| {
@@ -105,6 +114,20 @@ impl Metrics {
         self.orders.clone()
     }
 
+    pub(crate) fn findings(&self) -> Gauge {
+        self.findings.clone()
+    }
+
+    /// What has come of a finding; apart from events, which are what hosts send.
+    pub(crate) fn found(&self, found: finding::Found) {
+        let at = match found {
+            finding::Found::Repaired => 0,
+            finding::Found::InStep => 1,
+            finding::Found::Refused(_) => 2,
+        };
+        self.findings_judged[at].increment(1);
+    }
+
     /// A decision of ours about an account.
     pub(crate) fn decided(&self) {
         self.decided.increment(1);
@@ -118,6 +141,11 @@ impl Metrics {
     /// A throttle that ended by itself.
     pub(crate) fn lifted(&self) {
         self.lifted.increment(1);
+    }
+
+    /// An account is one too many for its host's limit, or is not any more.
+    pub(crate) fn quota(&self) {
+        self.quota.increment(1);
     }
 
     /// Decisions that a start finds, by [`IN_FORCE`].
@@ -262,7 +290,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     (
         "mainstem_verifier_commands_total",
-        "Changes without an event: decisions, documents read elsewhere, throttles that end.",
+        "Changes without an event: decisions, documents read elsewhere, ends of throttles, quotas.",
+    ),
+    (
+        "mainstem_verifier_findings_total",
+        "What reconciliation had judged, by outcome; not counted as received, passed or dropped.",
     ),
     ("mainstem_verifier_lookups_total", "Look-ups that ended, by what was asked and outcome."),
     (
@@ -276,6 +308,10 @@ const GAUGES: &[(&str, &str)] = &[
     (
         "mainstem_verifier_queued_commands",
         "Commands that wait for their shard; a full one holds 64 documents.",
+    ),
+    (
+        "mainstem_verifier_findings_under_way",
+        "What reconciliation found and waits for its turn, a look-up or its commit.",
     ),
     ("mainstem_verifier_parked_accounts", "Lines of events that wait for a look-up."),
     ("mainstem_verifier_parked_bytes", "Bytes of events that wait for a look-up."),

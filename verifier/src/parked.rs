@@ -1,4 +1,5 @@
-//! Events that wait for look-ups, in lines: one for each account and host, in the order they came.
+//! Events and findings that wait for look-ups, in lines: one for each account and host, in the
+//! order they came.
 //!
 //! A host's events of an account never overtake each other. Those of another host do not stand
 //! behind them: else anybody who sends an event of an account that is not its own, which waits for
@@ -16,8 +17,10 @@ use protocol::frame::HostKind;
 use protocol::ids::{HostId, Micros};
 use protocol::ticket::Ticket;
 
+use crate::arrival::Arrival;
 use crate::check::Claim;
-use crate::event::{Event, Origin};
+use crate::event::Origin;
+use crate::finding::Errand;
 use crate::identity::Resolution;
 use crate::shard::{Inquiry, Seen};
 use crate::verdict::Identity;
@@ -46,7 +49,7 @@ pub(crate) struct Share {
 #[derive(Debug)]
 struct Line {
     head: Waiting,
-    behind: VecDeque<Event>,
+    behind: VecDeque<Arrival>,
     wake: (Micros, u64),
 }
 
@@ -54,11 +57,10 @@ struct Line {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) origin: Arc<Origin>,
-    pub(crate) ticket: Ticket,
+    pub(crate) subject: Subject,
+    /// When it was received; of a finding, when its host was asked.
     pub(crate) received: Micros,
-    pub(crate) kind: HostKind,
     pub(crate) did: Did,
-    pub(crate) frame: Bytes,
     pub(crate) claim: Claim,
     /// The account when the claim was made.
     pub(crate) prior: Option<Account>,
@@ -70,6 +72,13 @@ pub(crate) struct Waiting {
     pub(crate) counted: bool,
     /// The handle of an `#identity`.
     pub(crate) inquiry: Inquiry,
+}
+
+/// What is judged.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    Event { ticket: Ticket, kind: HostKind, frame: Bytes },
+    Finding(Box<Errand>),
 }
 
 impl Parked {
@@ -84,9 +93,9 @@ impl Parked {
     }
 
     /// Starts a line, or goes on with one that was lifted.
-    pub(crate) fn park(&mut self, mut head: Waiting, behind: VecDeque<Event>, wake: Micros) {
+    pub(crate) fn park(&mut self, mut head: Waiting, behind: VecDeque<Arrival>, wake: Micros) {
         if !head.counted {
-            self.share.take(&head.origin, &head.ticket);
+            self.share.take(&head.origin, head.bytes());
             head.counted = true;
         }
         let wake = self.wake_at(wake, &head);
@@ -94,14 +103,14 @@ impl Parked {
         self.lines.entry(head.did.clone()).or_default().push(Line { head, behind, wake });
     }
 
-    /// Puts the event at the end of its line, if there is one; else gives it back.
-    pub(crate) fn queue(&mut self, did: &Did, event: Event) -> Option<Event> {
-        let host = event.origin.host();
+    /// Puts it at the end of its line, if there is one; else gives it back.
+    pub(crate) fn queue(&mut self, did: &Did, arrival: Arrival) -> Option<Arrival> {
+        let host = arrival.origin().host();
         let lines = self.lines.get_mut(did);
         let line = lines.and_then(|lines| lines.iter_mut().find(|line| line.host() == host));
-        let Some(line) = line else { return Some(event) };
-        self.share.take(&event.origin, &event.ticket);
-        line.behind.push_back(event);
+        let Some(line) = line else { return Some(arrival) };
+        self.share.take(arrival.origin(), arrival.bytes());
+        line.behind.push_back(arrival);
         None
     }
 
@@ -119,7 +128,7 @@ impl Parked {
     }
 
     /// Takes a line; its bytes count until [`Parked::conclude`] and [`Parked::leave`].
-    pub(crate) fn lift(&mut self, did: &Did, host: HostId) -> Option<(Waiting, VecDeque<Event>)> {
+    pub(crate) fn lift(&mut self, did: &Did, host: HostId) -> Option<(Waiting, VecDeque<Arrival>)> {
         let lines = self.lines.get_mut(did)?;
         let at = lines.iter().position(|line| line.host() == host)?;
         let line = lines.swap_remove(at);
@@ -134,13 +143,13 @@ impl Parked {
     /// A head has been judged.
     pub(crate) fn conclude(&self, head: &Waiting) {
         if head.counted {
-            self.share.give_back(&head.origin, &head.ticket);
+            self.share.give_back(&head.origin, head.bytes());
         }
     }
 
-    /// An event that was behind a head has its turn.
-    pub(crate) fn leave(&self, event: &Event) {
-        self.share.give_back(&event.origin, &event.ticket);
+    /// What was behind a head has its turn.
+    pub(crate) fn leave(&self, arrival: &Arrival) {
+        self.share.give_back(arrival.origin(), arrival.bytes());
     }
 
     /// A line that is due by `now`.
@@ -182,8 +191,8 @@ impl Parked {
 impl Drop for Parked {
     fn drop(&mut self) {
         for line in self.lines.values().flatten() {
-            self.share.give_back(&line.head.origin, &line.head.ticket);
-            line.behind.iter().for_each(|event| self.leave(event));
+            self.share.give_back(&line.head.origin, line.head.bytes());
+            line.behind.iter().for_each(|arrival| self.leave(arrival));
         }
     }
 }
@@ -196,8 +205,15 @@ impl Line {
 
 impl Waiting {
     pub(crate) fn seen(&self) -> Seen<'_> {
-        let Self { origin, ticket, received, kind, frame, .. } = self;
-        Seen { origin, ticket, received: *received, kind: *kind, frame }
+        let Self { origin, subject, received, .. } = self;
+        Seen { origin, subject, received: *received }
+    }
+
+    fn bytes(&self) -> Option<u32> {
+        match &self.subject {
+            Subject::Event { ticket, .. } => Some(ticket.permit.bytes()),
+            Subject::Finding(_) => None,
+        }
     }
 }
 
@@ -211,15 +227,16 @@ impl Share {
         }
     }
 
-    fn take(&self, origin: &Origin, ticket: &Ticket) {
-        let bytes = u64::from(ticket.permit.bytes());
+    /// What holds no bytes of the intake has its bound elsewhere.
+    fn take(&self, origin: &Origin, bytes: Option<u32>) {
+        let Some(bytes) = bytes.map(u64::from) else { return };
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         origin.parked_bytes().fetch_add(bytes, Ordering::Relaxed);
         origin.parked_events().fetch_add(1, Ordering::Relaxed);
     }
 
-    fn give_back(&self, origin: &Origin, ticket: &Ticket) {
-        let bytes = u64::from(ticket.permit.bytes());
+    fn give_back(&self, origin: &Origin, bytes: Option<u32>) {
+        let Some(bytes) = bytes.map(u64::from) else { return };
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         origin.parked_bytes().fetch_sub(bytes, Ordering::Relaxed);
         origin.parked_events().fetch_sub(1, Ordering::Relaxed);

@@ -16,9 +16,11 @@ use protocol::txt::Txt;
 use tokio::sync::oneshot;
 use tracing::error;
 
+use crate::arrival::Arrival;
 use crate::command::{Command, LEARN_MAX, Stopped, Work};
 use crate::containment::hush;
 use crate::event::Event;
+use crate::finding::{Finding, Found};
 use crate::identity::{Handles, Resolver};
 use crate::intake::{Batch, Held, Intake};
 use crate::metrics::Metrics;
@@ -37,6 +39,7 @@ pub struct Handle {
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     queued: Gauge,
     orders: Gauge,
+    findings: Gauge,
 }
 
 /// What asks the network: `relay` hands it in.
@@ -65,7 +68,7 @@ pub fn start(
     assert_eq!(settled.len(), options.threads, "one settled mark for each shard");
     hush();
     let metrics = Metrics::register();
-    let (queued, orders) = (metrics.queued(), metrics.orders());
+    let (queued, orders, findings) = (metrics.queued(), metrics.orders(), metrics.findings());
     let InForce { counts, throttled } = std::mem::take(&mut recall.in_force);
     metrics.found_in_force(counts);
     let mut parts = vec![Vec::new(); options.threads];
@@ -114,7 +117,8 @@ pub fn start(
         intakes.push(intake);
         threads.push(thread);
     }
-    Handle { intakes: intakes.into(), threads: Arc::new(Mutex::new(threads)), queued, orders }
+    let threads = Arc::new(Mutex::new(threads));
+    Handle { intakes: intakes.into(), threads, queued, orders, findings }
 }
 
 impl Handle {
@@ -138,6 +142,10 @@ impl Handle {
                 let shard = self.shard(did.hash64());
                 answers.push(self.order(shard, Work::Decide { did, local }).await?);
             }
+            Command::Quota { did, throttled } => {
+                let shard = self.shard(did.hash64());
+                answers.push(self.order(shard, Work::Quota { did, throttled }).await?);
+            }
             Command::Learn(identities) => {
                 let mut parts: Vec<_> = self.intakes.iter().map(|_| Vec::new()).collect();
                 for identity in identities {
@@ -156,6 +164,18 @@ impl Handle {
             answer.await.map_err(|_| Stopped)?;
         }
         Ok(())
+    }
+
+    /// Has what a host was found to hold of an account judged as if the host had said it, in the
+    /// order of its events: behind those that are here, never in front of one. Returns when what
+    /// comes of it is committed. Waits while too many others do, and for look-ups as an event does.
+    pub async fn reconcile(&self, finding: Finding) -> Result<Found, Stopped> {
+        let shard = self.shard(finding.did.hash64());
+        let _under_way = UnderWay::count(&self.findings);
+        let errand = self.intakes[shard].reconcile(finding).await?;
+        let found = errand.judged.await.map_err(|_| Stopped)?;
+        errand.committed.await.map_err(|_| Stopped)?;
+        Ok(found)
     }
 
     /// Judges what is queued, abandons unsettled what waits for a look-up (its host sends it
@@ -185,6 +205,22 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("shards", &self.intakes.len()).finish_non_exhaustive()
+    }
+}
+
+/// A finding counts as under way until it is answered, or nobody waits for that any more.
+struct UnderWay(Gauge);
+
+impl UnderWay {
+    fn count(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 
@@ -246,8 +282,9 @@ impl Worker {
     }
 
     fn round(&mut self, batch: &mut Batch, now: Micros) {
-        let events = u32::try_from(batch.events.len()).expect("a small batch");
-        self.queued.decrement(f64::from(events));
+        let is_event = |arrival: &&Arrival| matches!(arrival, Arrival::Event(_));
+        let events = batch.arrivals.iter().filter(is_event).count();
+        self.queued.decrement(f64::from(u32::try_from(events).expect("a small batch")));
         self.shard.set_directories_well(self.resolver.directories_well());
         for answer in batch.answers.drain(..) {
             self.shard.answer(answer, now);
@@ -256,8 +293,11 @@ impl Worker {
             self.orders.decrement(1.0);
             self.shard.command(order, now);
         }
-        for event in batch.events.drain(..) {
-            self.shard.event(event, now);
+        for arrival in batch.arrivals.drain(..) {
+            match arrival {
+                Arrival::Event(event) => self.shard.event(event, now),
+                Arrival::Finding(errand) => self.shard.finding(errand, now),
+            }
         }
         self.shard.tick(now);
         for lookup in self.shard.take_lookups() {

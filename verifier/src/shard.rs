@@ -1,5 +1,5 @@
 //! One shard: its accounts, their identities, and the events that wait. Knows no threads and no
-//! clock: events and answers go in with the time, verdicts and look-ups come out.
+//! clock: events, findings and answers go in with the time, verdicts and look-ups come out.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -7,25 +7,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use bytes::Bytes;
 use protocol::account::Account;
 use protocol::did::Did;
-use protocol::frame::{HostKind, Kind};
 use protocol::ids::{HostId, Micros};
 use protocol::reject::Reject;
 use protocol::ticket::Ticket;
 use protocol::tid::Tid;
 
 use crate::accounts::Accounts;
+use crate::arrival::Arrival;
 use crate::check::{self, Case, Claim, Known, Need, Proof, Ruling, Status};
 use crate::containment::Containment;
 use crate::event::{Content, Event, Lenience, Origin};
+use crate::finding::Finding;
 use crate::identity::{Answer, Directory, Found, Lookup, Progress, Snapshot, Wanted};
 use crate::metrics::{Fill, Metrics};
 use crate::options::{Handles, Options, Recall, Timing};
-use crate::parked::{Parked, Share, Waiting};
+use crate::parked::{Parked, Share, Subject, Waiting};
+use crate::shard::conclusion::{Conclusion, Offence};
 use crate::shard::throttle::Lifts;
-use crate::verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Mark, Outcome, Verdict};
+use crate::verdict::{Mark, Outcome, Verdict};
 
 /// The state of one shard; owned by its thread.
 pub(crate) struct Shard {
@@ -45,18 +46,16 @@ pub(crate) struct Shard {
     lookups: Vec<Lookup>,
 }
 
-/// An event, as far as it has been seen without taking it apart.
+/// An event or a finding, as far as it has been seen without taking it apart.
 pub(crate) struct Seen<'a> {
     pub(crate) origin: &'a Origin,
-    pub(crate) ticket: &'a Ticket,
+    pub(crate) subject: &'a Subject,
     pub(crate) received: Micros,
-    pub(crate) kind: HostKind,
-    pub(crate) frame: &'a Bytes,
 }
 
-/// What the look at an event's state has shown.
+/// What the look at its state has shown.
 enum Poll {
-    Done(Result<Box<Accepted>, Reject>),
+    Done(Conclusion),
     /// Look again when an answer comes, and at this time.
     Wait(Micros),
 }
@@ -98,12 +97,18 @@ impl Shard {
             return self.plain(event);
         };
         let did = did.clone();
-        let (host, is_overfull) = (event.origin.host(), self.is_overfull(&event.origin));
-        if let Some(event) = self.parked.queue(&did, event) {
-            let head = self.begin(event, now);
+        self.enter(&did, Arrival::Event(event), now);
+    }
+
+    /// At the end of its line, or judged if there is none.
+    fn enter(&mut self, did: &Did, arrival: Arrival, now: Micros) {
+        let origin = arrival.origin();
+        let (host, is_overfull) = (origin.host(), self.is_overfull(origin));
+        if let Some(arrival) = self.parked.queue(did, arrival) {
+            let head = self.begin(arrival, now);
             self.advance(head, VecDeque::new(), now);
         } else if is_overfull {
-            self.resume(&did, host, now);
+            self.resume(did, host, now);
         }
     }
 
@@ -185,12 +190,13 @@ impl Shard {
         match content {
             Content::Passed => self.say(Some(ticket), Outcome::Silence),
             Content::Dropped { reject, did, excerpt } => {
-                self.reject(ticket, &origin, reject, did, &excerpt);
+                self.reject(ticket, &origin, reject.into(), did, &excerpt);
             }
             Content::Event { did, frame, .. } => {
                 let error = did.expect_err("an account's events take their turn");
-                self.metrics.dropped(check::did_reject(error));
-                self.reject(ticket, &origin, check::did_reject(error), None, &frame);
+                let reject = check::did_reject(error);
+                self.metrics.dropped(reject);
+                self.reject(ticket, &origin, reject.into(), None, &frame);
             }
         }
     }
@@ -203,35 +209,43 @@ impl Shard {
     }
 
     /// Judges a line from its head on, until one has to wait (I4: nobody overtakes).
-    fn advance(&mut self, mut head: Option<Waiting>, mut behind: VecDeque<Event>, now: Micros) {
+    fn advance(&mut self, mut head: Option<Waiting>, mut behind: VecDeque<Arrival>, now: Micros) {
         loop {
             if let Some(mut waiting) = head {
                 match self.poll(&mut waiting, now) {
                     Poll::Wait(wake) => return self.parked.park(waiting, behind, wake),
-                    Poll::Done(result) => self.conclude(waiting, result, now),
+                    Poll::Done(conclusion) => self.conclude(waiting, conclusion, now),
                 }
             }
-            let Some(event) = behind.pop_front() else { return };
-            self.parked.leave(&event);
-            head = self.begin(event, now);
+            let Some(arrival) = behind.pop_front() else { return };
+            self.parked.leave(&arrival);
+            head = self.begin(arrival, now);
         }
     }
 
-    /// An event's turn has come: all checks but the look-ups. `None`: it is dropped.
-    fn begin(&mut self, event: Event, now: Micros) -> Option<Waiting> {
-        let Event { origin, ticket, received, content } = event;
-        let Content::Event { kind, did: Ok(did), frame } = content else {
-            unreachable!("only events of accounts stand in line");
+    /// Its turn has come: all checks but the look-ups. `None`: it is dropped.
+    fn begin(&mut self, arrival: Arrival, now: Micros) -> Option<Waiting> {
+        let (origin, did, received, subject) = match arrival {
+            Arrival::Event(Event { origin, ticket, received, content }) => {
+                let Content::Event { kind, did: Ok(did), frame } = content else {
+                    unreachable!("only events of accounts stand in line");
+                };
+                (origin, did, received, Subject::Event { ticket, kind, frame })
+            }
+            Arrival::Finding(errand) => {
+                let Finding { origin, did, seen, .. } = &errand.finding;
+                (Arc::clone(origin), did.clone(), *seen, Subject::Finding(errand))
+            }
         };
         let mut prior = self.accounts.get(&did);
         if prior.as_ref().and_then(|it| check::lifted_at(it.local)).is_some_and(|at| at <= now) {
             prior = self.lift(&did, prior, now);
         }
-        let seen = Seen { origin: &origin, ticket: &ticket, received, kind, frame: &frame };
+        let seen = Seen { origin: &origin, subject: &subject, received };
         let claim = match self.claim(&seen, &did, prior.as_ref(), now) {
             Ok(claim) => claim,
             Err(reject) => {
-                self.drop_event(ticket, &origin, reject, did, &frame);
+                self.refuse(subject, &origin, did, reject);
                 return None;
             }
         };
@@ -241,11 +255,9 @@ impl Shard {
         }
         Some(Waiting {
             origin,
-            ticket,
+            subject,
             received,
-            kind,
             did,
-            frame,
             claim,
             prior,
             before,
@@ -265,7 +277,13 @@ impl Shard {
     ) -> Result<Claim, Reject> {
         let synced = self.synced(did, now);
         let case = self.case(seen, did, prior, synced, now);
-        self.checks.begin(&case)
+        match seen.subject {
+            Subject::Event { .. } => self.checks.begin(&case),
+            Subject::Finding(errand) => {
+                let evidence = self.evidence(&errand.finding);
+                self.checks.begin_found(&case, evidence)
+            }
+        }
     }
 
     /// Judges who speaks, with what is known by now; asks for what is not.
@@ -275,7 +293,7 @@ impl Shard {
             // Another host's event of the account has passed meanwhile.
             match self.claim(&waiting.seen(), &waiting.did, prior.as_ref(), now) {
                 Ok(claim) => waiting.claim = claim,
-                Err(reject) => return Poll::Done(Err(reject)),
+                Err(reject) => return Poll::Done(Offence::from(reject).into()),
             }
             waiting.prior = prior;
         }
@@ -302,12 +320,19 @@ impl Shard {
                 handle: waiting.inquiry.hearing(),
             };
             let need = match self.checks.settle(&waiting.claim, &case, &known) {
-                Ruling::Accept(accepted) => return Poll::Done(Ok(accepted)),
+                Ruling::Accept(accepted) => {
+                    return Poll::Done(Conclusion { accepted: Some(accepted), offence: None });
+                }
+                Ruling::Part(accepted, reject) => {
+                    let offence = Some(reject.into());
+                    return Poll::Done(Conclusion { accepted: Some(accepted), offence });
+                }
+                Ruling::InStep => return Poll::Done(Conclusion::default()),
                 Ruling::Reject(reject) => {
                     if late && reject == Reject::IdentityUnresolved {
                         self.directory.give_up(did, now);
                     }
-                    return Poll::Done(Err(reject));
+                    return Poll::Done(Offence::knowing(reject, status.as_ref()).into());
                 }
                 Ruling::Wait(need) => need,
             };
@@ -322,9 +347,11 @@ impl Shard {
             match self.demand(waiting, need, now) {
                 Progress::Unresolved | Progress::OverBudget if !unresolved => unresolved = true,
                 Progress::Unresolved | Progress::OverBudget => {
-                    return Poll::Done(Err(Reject::IdentityUnresolved));
+                    return Poll::Done(Offence::from(Reject::IdentityUnresolved).into());
                 }
-                _ if late => return Poll::Done(Err(Reject::IdentityUnresolved)),
+                _ if late => {
+                    return Poll::Done(Offence::from(Reject::IdentityUnresolved).into());
+                }
                 Progress::At(at) => return Poll::Wait(at.min(soon)),
                 Progress::Begin | Progress::UnderWay => return Poll::Wait(soon),
             }
@@ -370,72 +397,6 @@ impl Shard {
         Progress::Begin
     }
 
-    /// An event leaves with what was found.
-    fn conclude(&mut self, w: Waiting, result: Result<Box<Accepted>, Reject>, now: Micros) {
-        self.parked.conclude(&w);
-        match result {
-            Ok(mut accepted) => {
-                accepted.closes_ratchet = accepted.closes_ratchet && w.origin.close_ratchet();
-                if let Some(account) = &accepted.account {
-                    let local = account.local;
-                    self.accounts.set(&w.did, account.clone(), self.marks + 1);
-                    accepted.decided = self.note_local(&w.did, w.prior.as_ref(), local);
-                }
-                let repo = accepted.account.as_ref().and_then(|account| account.repo);
-                if let Some(repo) = repo.filter(|_| w.kind == HostKind::Event(Kind::Sync)) {
-                    self.accounts.note_sync(&w.did, repo.rev, now);
-                }
-                self.metrics.passed(&accepted);
-                self.say(Some(w.ticket), Outcome::Accept(accepted));
-            }
-            Err(reject) => {
-                if reject == Reject::SignatureInvalid {
-                    self.directory.note_forged(&w.did, now);
-                }
-                if reject == Reject::AccountThrottled {
-                    self.admit_throttled(&w, now);
-                }
-                self.drop_event(w.ticket, &w.origin, reject, w.did.clone(), &w.frame);
-            }
-        }
-        if self.directory.refresh(&w.did, &w.origin, now) {
-            self.lookups.push(Lookup::Document { did: w.did, began: now });
-        }
-    }
-
-    /// An account's event is dropped here.
-    fn drop_event(
-        &mut self,
-        ticket: Ticket,
-        origin: &Origin,
-        reject: Reject,
-        did: Did,
-        frame: &Bytes,
-    ) {
-        self.metrics.dropped(reject);
-        // A repeat is nobody's offence: there is nothing to look at later.
-        let excerpt = if reject == Reject::AlreadyApplied { &[][..] } else { &frame[..] };
-        self.reject(ticket, origin, reject, Some(did), excerpt);
-    }
-
-    fn reject(
-        &mut self,
-        ticket: Ticket,
-        origin: &Origin,
-        reject: Reject,
-        did: Option<Did>,
-        frame: &[u8],
-    ) {
-        let gap = reject.leaves_gap().then(|| match &did {
-            Some(did) if self.accounts.get(did).is_some() => Gap::Account(did.clone()),
-            _ => Gap::Host,
-        });
-        // Copied, so that a kept excerpt does not keep a frame of megabytes.
-        let excerpt = Bytes::copy_from_slice(&frame[..frame.len().min(EXCERPT_BYTES_MAX)]);
-        let host = origin.host();
-        self.say(Some(ticket), Outcome::Reject { reject, host, did, excerpt, gap });
-    }
-
     fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
         self.marks += 1;
         let mark = Mark { shard: self.index, number: self.marks };
@@ -451,14 +412,23 @@ impl Shard {
         now: Micros,
     ) -> Case<'a> {
         let origin = seen.origin;
+        let (kind, frame, epoch, seq) = match seen.subject {
+            Subject::Event { ticket, kind, frame } => (*kind, frame, ticket.epoch, ticket.seq),
+            Subject::Finding(errand) => {
+                // It is no event of the host's: the account keeps the number of its last one.
+                let held = prior.filter(|held| held.host == origin.host());
+                let (epoch, seq) = held.map_or_else(Default::default, |it| (it.epoch, it.host_seq));
+                (Finding::KIND, errand.finding.bytes(), epoch, seq)
+            }
+        };
         Case {
-            kind: seen.kind,
+            kind,
             did,
-            frame: seen.frame,
+            frame,
             host: origin.host(),
             name: origin.name(),
-            epoch: seen.ticket.epoch,
-            seq: seen.ticket.seq,
+            epoch,
+            seq,
             received: seen.received,
             proof: match origin.lenience() {
                 Lenience::Lenient => Proof::Lenient,
@@ -522,6 +492,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 mod command;
+mod conclusion;
+mod finding;
 mod handles;
 pub(crate) use handles::Inquiry;
 

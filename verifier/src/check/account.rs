@@ -1,6 +1,6 @@
 //! `#account`: whether a host serves an account, and what of it is for our consumers to know.
 
-use protocol::account::{Local, Upstream};
+use protocol::account::{Account, Local, Upstream};
 use protocol::frame::{AccountFrame, Kind, Outgoing};
 use protocol::reject::Reject;
 
@@ -36,24 +36,33 @@ pub(super) fn begin(case: &Case<'_>) -> Result<AccountClaim, Reject> {
 impl AccountClaim {
     /// Only the current PDS may say it; of a tombstoned DID the last known one, that it is deleted.
     pub(super) fn settle(&self, case: &Case<'_>, known: &Known<'_>) -> Result<Accepted, Stop> {
-        if !self.is_last_word(case, known) {
-            speaker::speaker(case, known)?;
-        }
-        let mut account = case.account();
-        if let Some(prior) = case.prior {
-            let changed = throttle::changed(prior, &self.upstream, case.now);
-            account.conduct.changed = changed.ok_or(Reject::AccountThrottled)?;
-        }
-        account.upstream = self.upstream.clone();
-        account.local = self.local;
+        let account = said(case, known, &self.upstream, self.local)?;
         Ok(case.accepted(vec![self.outgoing.clone()], account))
     }
+}
 
-    fn is_last_word(&self, case: &Case<'_>, known: &Known<'_>) -> bool {
-        let from_last_host = case.prior.is_some_and(|account| account.host == case.host);
-        let deleted = !self.upstream.active && self.upstream.status.as_deref() == Some(DELETED);
-        from_last_host && deleted && known.identity.is_some_and(|identity| identity.tombstoned)
+/// The account once its host has said this of it, if it is for that host to say, and not too often.
+pub(super) fn said(
+    case: &Case<'_>,
+    known: &Known<'_>,
+    upstream: &Upstream,
+    local: Local,
+) -> Result<Account, Stop> {
+    if !is_last_word(case, known, upstream) {
+        speaker::speaker(case, known)?;
     }
+    let mut account = Account { upstream: upstream.clone(), local, ..case.account() };
+    if let Some(prior) = case.prior {
+        let changed = throttle::changed(prior, upstream, case.now);
+        account.conduct.changed = changed.ok_or(Reject::AccountThrottled)?;
+    }
+    Ok(account)
+}
+
+fn is_last_word(case: &Case<'_>, known: &Known<'_>, upstream: &Upstream) -> bool {
+    let from_last_host = case.prior.is_some_and(|account| account.host == case.host);
+    let deleted = !upstream.active && upstream.status.as_deref() == Some(DELETED);
+    from_last_host && deleted && known.identity.is_some_and(|identity| identity.tombstoned)
 }
 
 /// The relay's own status of an account: what we decided, else what its host says.

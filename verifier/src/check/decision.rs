@@ -1,6 +1,6 @@
 //! What we ourselves decide about an account, without an event of its host.
 
-use protocol::account::{Account, Conduct, Hour, Local, Upstream};
+use protocol::account::{Account, Conduct, Hour, Local, Throttle, Upstream};
 use protocol::datetime;
 use protocol::did::Did;
 use protocol::frame::Outgoing;
@@ -27,6 +27,18 @@ pub fn decide(did: &Did, prior: Option<&Account>, local: Local, now: Micros) -> 
     Some(Decided { did: did.clone(), frame, was: before.home(), account, owed })
 }
 
+/// The account once it is one too many for its host's limit. Any other decision of ours stands.
+pub fn over_quota(did: &Did, prior: &Account, now: Micros) -> Option<Decided> {
+    let is_free = prior.local == Local::None;
+    is_free.then(|| decide(did, Some(prior), OVER_QUOTA, now)).flatten()
+}
+
+/// The account once there is room for it within its host's limit.
+pub fn within_quota(did: &Did, prior: &Account, now: Micros) -> Option<Decided> {
+    let is_over = prior.local == OVER_QUOTA;
+    is_over.then(|| decide(did, Some(prior), Local::None, now)).flatten()
+}
+
 /// What consumers are told, if what we publish of an account changes.
 ///
 /// Section 6: "the relay emits one itself whenever that status changes for another reason".
@@ -37,10 +49,13 @@ pub(super) fn told(
     now: Micros,
 ) -> Option<Outgoing> {
     let before = prior.map_or((true, None), Account::published);
-    (account.published() != before).then(|| {
-        let (active, status) = account.published();
-        Outgoing::account(did, active, status, &datetime::format(now))
-    })
+    (account.published() != before).then(|| announced(did, account, now))
+}
+
+/// What we publish of an account.
+pub(super) fn announced(did: &Did, account: &Account, now: Micros) -> Outgoing {
+    let (active, status) = account.published();
+    Outgoing::account(did, active, status, &datetime::format(now))
 }
 
 /// An account that no host has spoken for.
@@ -56,9 +71,10 @@ fn unheard() -> Account {
     }
 }
 
+const OVER_QUOTA: Local = Local::Throttled(Throttle::Quota);
+
 #[cfg(test)]
 mod tests {
-    use protocol::account::Throttle;
     use protocol::ids::Seq;
 
     use super::*;

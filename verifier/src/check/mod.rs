@@ -9,6 +9,7 @@ mod account;
 mod commit;
 mod decision;
 mod envelope;
+mod finding;
 mod fuzz;
 mod fuzz_signed;
 mod identity;
@@ -31,8 +32,9 @@ use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
 use protocol::tid::Tid;
 
-pub use decision::decide;
-pub use fuzz::fuzz_check;
+pub use decision::{decide, over_quota, within_quota};
+pub use finding::{Evidence, begin_found};
+pub use fuzz::{fuzz_check, fuzz_found};
 pub use fuzz_signed::fuzz_signed;
 pub use room::Room;
 pub use throttle::{lift, lifted_at, over_limit};
@@ -147,6 +149,8 @@ pub enum Claim {
     Account(Box<account::AccountClaim>),
     /// A legacy `#tombstone`.
     Tombstone,
+    /// What reconciliation found.
+    Finding(Box<finding::FindingClaim>),
 }
 
 /// What becomes of a claim.
@@ -158,6 +162,10 @@ pub enum Ruling {
     Reject(Reject),
     /// Something must be looked up.
     Wait(Need),
+    /// Of a finding: one part goes out, the other is refused.
+    Part(Box<Accepted>, Reject),
+    /// Of a finding: nothing of it is news.
+    InStep,
 }
 
 /// What must be looked up.
@@ -205,6 +213,7 @@ impl Claim {
             Self::Identity(claim) => claim.settle(case, known),
             Self::Account(claim) => claim.settle(case, known),
             Self::Tombstone => tombstone::settle(case, known),
+            Self::Finding(claim) => return claim.settle(case, known),
         };
         match result {
             Ok(accepted) => Ruling::Accept(accepted.into()),
@@ -228,6 +237,7 @@ pub fn check(case: &Case<'_>, identity: &Identity) -> Result<Accepted, Reject> {
         Ruling::Reject(reject) => Err(reject),
         Ruling::Wait(Need::Status) => Err(Reject::AccountInactive),
         Ruling::Wait(_) => Err(Reject::IdentityUnresolved),
+        Ruling::Part(..) | Ruling::InStep => unreachable!("an event has one part"),
     }
 }
 

@@ -56,4 +56,4 @@ pub(super) fn begin(case: &Case<'_>) -> Result<RepoClaim, Reject> {
 }
 
 /// "limit of 10 kB": one commit block (com.atproto.sync.subscribeRepos).
-const BLOCKS_BYTES_MAX: usize = 10_000;
+pub(super) const BLOCKS_BYTES_MAX: usize = 10_000;

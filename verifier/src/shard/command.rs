@@ -17,6 +17,10 @@ impl Shard {
                 self.metrics.decided();
                 self.decide(&did, local, now);
             }
+            Work::Quota { did, throttled } => {
+                self.metrics.quota();
+                self.set_quota(&did, throttled, now);
+            }
             Work::Learn(identities) => {
                 for identity in identities {
                     self.metrics.pushed();
@@ -32,6 +36,15 @@ impl Shard {
         let prior = self.accounts.get(did);
         if let Some(decided) = check::decide(did, prior.as_ref(), local, now) {
             self.decided(decided, prior.as_ref());
+        }
+    }
+
+    /// The limit of the account's host throttles it, or does so no more.
+    fn set_quota(&mut self, did: &Did, throttled: bool, now: Micros) {
+        let Some(prior) = self.accounts.get(did) else { return };
+        let judge = if throttled { check::over_quota } else { check::within_quota };
+        if let Some(decided) = judge(did, &prior, now) {
+            self.decided(decided, Some(&prior));
         }
     }
 
@@ -64,6 +77,11 @@ impl Shard {
     /// Answers with what comes last: everything before it is committed by then.
     fn acknowledge(&mut self, done: Done) {
         self.say(None, Outcome::Silence);
+        self.answer_with_last(done);
+    }
+
+    /// The verdict that was said last answers somebody when it is committed.
+    pub(super) fn answer_with_last(&mut self, done: Done) {
         let verdict = self.verdicts.last_mut().expect("it was just said");
         verdict.done = Some(done);
     }

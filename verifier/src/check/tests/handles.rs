@@ -31,7 +31,7 @@ fn check(said: &str, age: u64, handle: Hearing<'_>, expected: Result<Option<&str
         let result = match ruling {
             Ruling::Accept(accepted) => Ok(wire(&accepted, 0)),
             Ruling::Wait(need) => Err(need),
-            Ruling::Reject(reject) => panic!("{said}: {reject:?}"),
+            other => panic!("{said}: {other:?}"),
         };
         let frame = |handle| identity_frame("#identity", &world.repo.did, 2, handle).to_vec();
         assert_eq!(result, expected.map(frame), "{t} {said} {age} {handle:?}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 mod commit;
+mod finding;
 mod handles;
 mod others;
 mod proof;
@@ -126,7 +127,7 @@ impl World {
         match self.judge_as(HostKind::Event(kind), frame, &self.identity()) {
             Ruling::Accept(accepted) => Ok(*accepted),
             Ruling::Reject(reject) => Err(reject),
-            Ruling::Wait(need) => panic!("waits for {need:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -143,7 +143,7 @@ fn an_account_speaks_through_its_own_host() {
                 Ok(wire(&accepted, 0))
             }
             Ruling::Reject(reject) => Err(reject),
-            Ruling::Wait(need) => panic!("waits for {need:?}"),
+            other => panic!("{other:?}"),
         };
         let same = emitted.as_ref() == Ok(&frame.to_vec());
         let expected = expected.map(|(active, status)| account_frame(&did, 2, active, status));

@@ -68,7 +68,7 @@ fn inactive_accounts_have_no_commits_unless_their_host_says_so() {
                 Ok(accepted.frames.len())
             }
             Ruling::Reject(reject) => Err(reject),
-            Ruling::Wait(need) => panic!("waits for {need:?}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(ruling, expected);
     };

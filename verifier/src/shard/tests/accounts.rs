@@ -296,3 +296,41 @@ fn a_panic_costs_one_event() {
     assert_eq!(panicked.message, "provoked on purpose");
     assert!(panicked.place.contains("faults.rs:"), "{}", panicked.place);
 }
+
+// I13: no silent loss.
+#[test]
+fn a_commit_of_an_inactive_account_is_owed_for_want_of_an_answer_only() {
+    let inactive = Upstream { active: false, status: Some("deactivated".into()) };
+    let check = |answer: Option<Status>, owed: bool| {
+        let mut bench = Bench::new();
+        let mut repo = Repo::new(1, Curve::K256);
+        let did = repo.did.clone();
+        bench.introduce(&mut repo, 1);
+        bench.send(1, ACCOUNT, &did, account_frame(&did, 1, false, Some("deactivated")));
+        assert_eq!(bench.said(), [ok(1, 2, Kind::Account)]);
+        let frame = write(&mut repo, "b");
+        bench.send(1, COMMIT, &did, frame);
+        let sync = repo.sync().frame(1);
+        bench.send(1, SYNC, &did, sync);
+        match answer.clone() {
+            Some(answer) => bench.land_status(answer),
+            // Each for its own time.
+            None => (0..2).for_each(|_| bench.pass(15)),
+        }
+        let gaps: Vec<_> = bench
+            .shard
+            .take_verdicts()
+            .into_iter()
+            .map(|verdict| match verdict.outcome {
+                Outcome::Reject { reject: Reject::AccountInactive, gap, .. } => gap,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let gap = owed.then(|| Gap::Account(did.clone()));
+        assert_eq!(gaps, [gap.clone(), gap], "{answer:?}");
+    };
+    check(Some(Status::None), true);
+    check(None, true);
+    check(Some(Status::Of(inactive)), false);
+    check(Some(Status::NotFound), false);
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
+use protocol::account::Throttle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::*;
@@ -156,4 +157,64 @@ fn a_document_read_elsewhere_wakes_the_events_that_wait_for_one() {
     // The look-up that was under way brings nothing newer: the store hears nothing of it.
     bench.land_document(&repo, 1);
     bench.nothing();
+}
+
+#[test]
+fn a_quota_takes_the_place_of_no_other_decision() {
+    let quota = Local::Throttled(Throttle::Quota);
+    let check = |local: Local, throttled: bool, expected: Local, owed: bool| {
+        let mut bench = Bench::new();
+        let mut repo = Repo::new(1, Curve::K256);
+        let did = repo.did.clone();
+        bench.introduce(&mut repo, 1);
+        bench.decide(&did, local);
+        bench.shard.take_verdicts();
+        drop(bench.command(Work::Quota { did: did.clone(), throttled }));
+        let verdicts = bench.shard.take_verdicts();
+        let decided = verdicts.iter().find_map(|verdict| match &verdict.outcome {
+            Outcome::Decided(decided) => Some(decided),
+            _ => None,
+        });
+        assert_eq!(decided.is_some(), local != expected, "{local:?}, {throttled}");
+        assert_eq!(decided.and_then(|it| it.owed).is_some(), owed);
+        assert!(verdicts.last().unwrap().done.is_some(), "it is answered whatever it does");
+        assert_eq!(bench.shard.accounts.get(&did).unwrap().local, expected);
+    };
+    check(Local::None, true, quota, false);
+    check(Local::None, false, Local::None, false);
+    check(quota, true, quota, false);
+    check(quota, false, Local::None, true);
+    let breaks = Throttle::Breaks { until: START.plus(Duration::from_secs(3600)) };
+    for local in [
+        Local::Takendown,
+        Local::Suspended,
+        Local::Throttled(Throttle::Operator),
+        Local::Throttled(breaks),
+    ] {
+        check(local, true, local, false);
+        check(local, false, local, false);
+    }
+    // Who is not here is not made by it.
+    let mut bench = Bench::new();
+    let did = Repo::new(1, Curve::K256).did;
+    drop(bench.command(Work::Quota { did: did.clone(), throttled: true }));
+    assert_eq!(bench.shard.accounts.get(&did), None);
+}
+
+#[test]
+fn an_account_over_the_quota_is_told_and_its_commits_are_owed_when_there_is_room() {
+    let mut bench = Bench::new();
+    let mut repo = Repo::new(1, Curve::K256);
+    let did = repo.did.clone();
+    bench.introduce(&mut repo, 1);
+    drop(bench.command(Work::Quota { did: did.clone(), throttled: true }));
+    assert_eq!(bench.heard(), ["throttled"]);
+    let frame = write(&mut repo, "b");
+    bench.send(1, COMMIT, &did, frame);
+    assert_eq!(bench.heard(), ["account_throttled"]);
+    drop(bench.command(Work::Quota { did: did.clone(), throttled: false }));
+    assert_eq!(bench.heard(), ["active"]);
+    let frame = write(&mut repo, "c");
+    bench.send(1, COMMIT, &did, frame);
+    assert_eq!(bench.heard(), ["#commit"]);
 }

@@ -4,12 +4,14 @@
 
 mod accounts;
 mod commands;
+mod findings;
 mod handles;
 mod identities;
 mod migrations;
 mod model;
 mod names;
 mod replays;
+mod statuses;
 mod throttle;
 mod tombstones;
 mod waiting;
@@ -18,8 +20,10 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use protocol::account::{Local, Upstream};
 use protocol::did::DidError;
+use protocol::frame::{HostKind, Kind};
 use protocol::host::{HostName, HostRules};
 use protocol::ids::{Epoch, HostId, HostSeq};
 use protocol::keys::Curve;
@@ -31,7 +35,7 @@ use crate::containment::{OnPanic, Panicked, hush};
 use crate::faults::Faults;
 use crate::identity::{PlcLimits, parse_document};
 use crate::testing::{Repo, START, Write, account_frame, identity_frame};
-use crate::verdict::Identity;
+use crate::verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Identity};
 
 /// A shard and the world around it.
 struct Bench {
@@ -78,6 +82,14 @@ fn options(on_panic: OnPanic) -> Options {
         faults: Faults::default(),
         tripwire: Tripwire::default(),
     }
+}
+
+/// A host that has as many accounts as it may have.
+fn full(bench: &mut Bench, host: u32) {
+    let name = HostName::parse(&format!("pds{host}.example.com"), HostRules::Public).unwrap();
+    let origin = Origin::new(HostId(host), name, Lenience::Ratchet, false);
+    let origin = origin.limited(Arc::new(AtomicU64::new(2)), 2);
+    bench.origins.insert(host, Arc::new(origin));
 }
 
 /// A shard that has just started.

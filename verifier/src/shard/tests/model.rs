@@ -1,26 +1,34 @@
-//! Any schedule of events, answers, commands and time: each ticket comes out once, in order, and
-//! rightly; and what we have decided about an account holds.
+//! Any schedule of events, findings, answers, commands and time: each ticket and each finding comes
+//! out once, in order, and rightly; revisions only rise; what consumers were told is what we hold;
+//! and what we have decided about an account holds.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use protocol::account::Throttle;
+use protocol::frame::{AccountFrame, Outgoing};
+use protocol::ids::Seq;
 
 use super::*;
 use crate::command::Work;
 use crate::identity::Resolution;
+use crate::intake::Judged;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// A host sends an event of an account.
     Send { host: u32, account: usize, what: u8 },
+    /// Something of an account is found at a host.
+    Find { host: u32, account: usize, what: u8 },
     /// The oldest question is answered.
     Answer(u8),
     /// Directories fall sick, or are well again.
     Sick(bool),
     /// We decide about an account.
     Decide { account: usize, local: Local },
+    /// An account is one too many for its host, or is not any more.
+    Quota { account: usize, throttled: bool },
     /// A document of an account is read elsewhere.
     Learn(usize),
     /// Milliseconds pass.
@@ -31,12 +39,16 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..4u32, 0..3usize, any::<u8>())
             .prop_map(|(host, account, what)| Step::Send { host, account, what }),
+        2 => (1..4u32, 0..3usize, any::<u8>())
+            .prop_map(|(host, account, what)| Step::Find { host, account, what }),
         3 => any::<u8>().prop_map(Step::Answer),
         2 => (1..20_000u64).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::Sick),
         1 => (0..3usize, 0..4usize).prop_map(|(account, local)| {
             Step::Decide { account, local: LOCALS[local] }
         }),
+        1 => (0..3usize, any::<bool>())
+            .prop_map(|(account, throttled)| Step::Quota { account, throttled }),
         1 => (0..3usize).prop_map(Step::Learn),
     ]
 }
@@ -47,28 +59,55 @@ struct Model {
     /// The host that the directory names, by account.
     homes: Vec<u32>,
     questions: VecDeque<Lookup>,
-    sent: Vec<(u32, u64, usize)>,
-    heard: Vec<(Said, usize)>,
+    /// What was sent or found, in order: where, of which account.
+    sent: Vec<(Token, u32, usize)>,
+    heard: Vec<Token>,
+    /// Findings that are not answered yet.
+    waiting: Vec<(Token, Judged)>,
+    /// An early commit of each account, once there is one.
+    early: [Option<Bytes>; 3],
     /// What we have decided, by account.
     locals: [Local; 3],
+    /// What consumers were told last of each account's status.
+    told: [(bool, Option<String>); 3],
+    /// Each account as the last verdict left it.
+    left: [Option<Account>; 3],
+}
+
+/// An event, by its host and number there; or a finding, by its number in the order of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Event(u32, u64),
+    Finding(usize),
 }
 
 impl Model {
     fn new() -> Self {
-        let repos = (1..=3).map(|number| Repo::new(number, Curve::K256)).collect();
-        let (questions, sent, heard) = (VecDeque::new(), Vec::new(), Vec::new());
         let mut bench = Bench::new();
         bench.shard.handles = Handles::Verify;
-        let locals = [Local::None; 3];
-        Self { bench, repos, homes: vec![1, 2, 3], questions, sent, heard, locals }
+        Self {
+            bench,
+            repos: (1..=3).map(|number| Repo::new(number, Curve::K256)).collect(),
+            homes: vec![1, 2, 3],
+            questions: VecDeque::new(),
+            sent: Vec::new(),
+            heard: Vec::new(),
+            waiting: Vec::new(),
+            early: [const { None }; 3],
+            locals: [Local::None; 3],
+            told: [const { (true, None) }; 3],
+            left: [const { None }; 3],
+        }
     }
 
     fn step(&mut self, step: Step) {
         match step {
             Step::Send { host, account, what } => self.send(host, account, what),
+            Step::Find { host, account, what } => self.find(host, account, what),
             Step::Answer(how) => self.answer(how),
             Step::Sick(is_sick) => self.bench.shard.set_directories_well(!is_sick),
             Step::Decide { account, local } => self.decide(account, local),
+            Step::Quota { account, throttled } => self.quota(account, throttled),
             Step::Learn(account) => {
                 let repo = &self.repos[account];
                 let found = document(repo, self.homes[account], self.bench.now);
@@ -99,6 +138,52 @@ impl Model {
         self.locals[account] = local;
     }
 
+    /// Only what nobody else has decided about changes.
+    fn quota(&mut self, account: usize, throttled: bool) {
+        const OVER: Local = Local::Throttled(Throttle::Quota);
+        let did = self.repos[account].did.clone();
+        let before = self.bench.shard.accounts.get(&did);
+        drop(self.bench.command(Work::Quota { did: did.clone(), throttled }));
+        let after = self.bench.shard.accounts.get(&did);
+        let expected = before.map(|before| match (before.local, throttled) {
+            (Local::None, true) => OVER,
+            (OVER, false) => Local::None,
+            (other, _) => other,
+        });
+        assert_eq!(after.map(|after| after.local), expected);
+        if let Some(local @ (Local::None | OVER)) = expected {
+            self.locals[account] = local;
+        }
+    }
+
+    fn find(&mut self, host: u32, account: usize, what: u8) {
+        let repo = &mut self.repos[account];
+        let did = repo.did.clone();
+        if what % 4 == 3 {
+            // The stream has lost it.
+            write(repo, &format!("f{}", self.sent.len()));
+        }
+        let head = repo.head.map(|_| Bytes::from(repo.sync().blocks[0].1.clone()));
+        let early = self.early[account].get_or_insert_with(|| head.clone().unwrap_or_default());
+        let commit = match what % 4 {
+            0 => None,
+            1 => Some(early.clone()),
+            _ => head,
+        };
+        let status = match what / 4 % 3 {
+            0 => None,
+            1 => Some(Upstream::ACTIVE),
+            _ => Some(Upstream { active: false, status: Some("deactivated".into()) }),
+        };
+        let ago = if what >= 128 { Duration::from_secs(3) } else { Duration::ZERO };
+        let seen = Micros(self.bench.now.0 - u64::try_from(ago.as_micros()).unwrap());
+        let origin = self.bench.origin(host);
+        let judged = self.bench.report(Finding { origin, did, commit, status, seen });
+        let token = Token::Finding(self.sent.len());
+        self.sent.push((token, host, account));
+        self.waiting.push((token, judged));
+    }
+
     fn send(&mut self, host: u32, account: usize, what: u8) {
         let repo = &mut self.repos[account];
         let did = repo.did.clone();
@@ -113,7 +198,7 @@ impl Model {
             _ => (COMMIT, write(repo, &format!("r{}", self.sent.len()))),
         };
         self.bench.send(host, kind, &did, frame);
-        self.sent.push((host, self.bench.seqs[&host], account));
+        self.sent.push((Token::Event(host, self.bench.seqs[&host]), host, account));
     }
 
     fn answer(&mut self, how: u8) {
@@ -154,14 +239,70 @@ impl Model {
 
     fn listen(&mut self) {
         self.questions.extend(self.bench.asked());
-        for said in self.bench.said() {
-            let sent = |(host, seq, _): &&(u32, u64, usize)| (*host, *seq) == (said.0, said.1);
-            let account = self.sent.iter().find(sent).expect("it was sent").2;
-            let decided = self.locals[account] != Local::None;
-            let signed = matches!(said.2.as_deref(), Ok([.., Kind::Commit | Kind::Sync]));
-            assert!(!(decided && signed), "passed in spite of a decision");
-            self.heard.push((said, account));
+        for Verdict { ticket, done, outcome, .. } in self.bench.shard.take_verdicts() {
+            let token = match (ticket, done) {
+                (Some(ticket), _) => Some(Token::Event(ticket.host.0, ticket.seq.get())),
+                (None, Some(done)) => done.send(()).ok().map(|()| self.answered()),
+                (None, None) => None,
+            };
+            self.heard.extend(token);
+            match outcome {
+                Outcome::Accept(accepted) => {
+                    let account = self.account(&accepted.did);
+                    self.hear(account, token, &accepted.frames, accepted.account);
+                }
+                Outcome::Decided(decided) => {
+                    let account = self.account(&decided.did);
+                    let frames: Vec<_> = decided.frame.into_iter().collect();
+                    self.hear(account, None, &frames, Some(decided.account));
+                }
+                Outcome::Reject { .. } | Outcome::Learnt(_) | Outcome::Silence => {}
+            }
         }
+    }
+
+    /// A finding whose verdict was just committed.
+    fn answered(&mut self) -> Token {
+        let is_committed =
+            |(_, judged): &mut (Token, Judged)| judged.committed.try_recv() == Ok(());
+        let at = self.waiting.iter_mut().position(is_committed).expect("somebody waits for it");
+        let (token, mut judged) = self.waiting.swap_remove(at);
+        judged.judged.try_recv().expect("it was judged before");
+        token
+    }
+
+    /// Something goes out, or is held from now on.
+    fn hear(
+        &mut self,
+        account: usize,
+        token: Option<Token>,
+        frames: &[Outgoing],
+        after: Option<Account>,
+    ) {
+        for frame in frames {
+            let mut bytes = Vec::new();
+            frame.write_with(Seq::new(1).unwrap(), &mut bytes);
+            if frame.kind() == Kind::Account {
+                let frame = AccountFrame::decode(&bytes).unwrap();
+                self.told[account] = (frame.active, frame.status.map(str::to_owned));
+            }
+        }
+        let is_signed = |frame: &Outgoing| matches!(frame.kind(), Kind::Commit | Kind::Sync);
+        let signed = frames.iter().any(is_signed);
+        let decided = self.locals[account] != Local::None;
+        assert!(!(decided && signed), "passed in spite of a decision");
+        let Some(after) = after else { return };
+        let (active, status) = after.published();
+        assert_eq!(self.told[account], (active, status.map(str::to_owned)), "told otherwise");
+        let is_commit = frames.iter().any(|frame| frame.kind() == Kind::Commit);
+        if let Some(before) = &self.left[account] {
+            let (old, new) = (before.repo.map(|it| it.rev), after.repo.map(|it| it.rev));
+            assert!(if is_commit { old < new } else { old <= new }, "{old:?}, then {new:?}");
+            if before.host == after.host && !matches!(token, Some(Token::Event(..))) {
+                assert_eq!((before.epoch, before.host_seq), (after.epoch, after.host_seq));
+            }
+        }
+        self.left[account] = Some(after);
     }
 
     fn account(&self, did: &Did) -> usize {
@@ -179,24 +320,24 @@ fn judge(steps: &[Step]) {
         model.step(Step::Answer(0));
         model.step(Step::Pass(5_000));
     }
-    let Model { bench, sent, heard, .. } = model;
+    let Model { bench, sent, heard, waiting, .. } = model;
     assert_eq!((bench.shard.parked.len(), bench.shard.parked.bytes()), (0, 0));
     assert_eq!(bench.shard.parked.next_wake(), None);
     for origin in bench.origins.values() {
         assert_eq!(origin.parked_bytes().load(Ordering::Relaxed), 0);
+        assert_eq!(origin.parked_events().load(Ordering::Relaxed), 0);
     }
-    assert_eq!(heard.len(), sent.len(), "each ticket comes out once");
+    assert!(waiting.is_empty(), "each finding is answered");
+    assert_eq!(heard.len(), sent.len(), "each ticket and each finding comes out once");
     for (host, account) in (1..4).flat_map(|host| (0..3).map(move |account| (host, account))) {
-        let theirs = |of: &(u32, u64, usize)| (of.0, of.2) == (host, account);
-        let expected: Vec<u64> =
-            sent.iter().filter(|it| theirs(it)).map(|(_, seq, _)| *seq).collect();
-        let order: Vec<u64> = heard
+        let theirs: Vec<Token> = sent
             .iter()
-            .map(|((host, seq, _), account)| (*host, *seq, *account))
-            .filter(theirs)
-            .map(|(_, seq, _)| seq)
+            .filter(|(_, of_host, of_account)| (*of_host, *of_account) == (host, account))
+            .map(|(token, ..)| *token)
             .collect();
-        assert_eq!(order, expected, "host {host}, account {account}");
+        let order: Vec<Token> =
+            heard.iter().filter(|token| theirs.contains(token)).copied().collect();
+        assert_eq!(order, theirs, "host {host}, account {account}");
     }
 }
 
@@ -210,8 +351,9 @@ proptest! {
         ..Default::default()
     })]
 
+    // I4: events and findings of one account leave in the order in which they came.
     #[test]
-    fn each_ticket_comes_out_once_and_in_order(steps in vec(step(), 1..60)) {
+    fn each_ticket_and_each_finding_comes_out_once_and_in_order(steps in vec(step(), 1..60)) {
         judge(&steps);
     }
 }

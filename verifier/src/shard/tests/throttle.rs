@@ -227,14 +227,6 @@ fn the_eleventh_change_of_a_status_in_an_hour_is_not_heard() {
     assert_eq!(bench.account(&did).conduct.changed, changed);
 }
 
-/// A host that has as many accounts as it may have.
-fn full(bench: &mut Bench, host: u32) {
-    let name = HostName::parse(&format!("pds{host}.example.com"), HostRules::Public).unwrap();
-    let origin = Origin::new(HostId(host), name, Lenience::Ratchet, false);
-    let origin = origin.limited(Arc::new(AtomicU64::new(2)), 2);
-    bench.origins.insert(host, Arc::new(origin));
-}
-
 #[test]
 fn a_new_account_over_its_hosts_limit_begins_throttled() {
     let did = Repo::new(1, Curve::K256).did;
@@ -308,4 +300,22 @@ fn an_account_that_migrates_in_is_not_new() {
     bench.land_document(&repo, 2);
     assert_eq!(bench.heard(), ["#commit"]);
     assert_eq!(bench.account(&repo.did).local, Local::None);
+}
+
+#[test]
+fn a_limit_that_is_raised_holds_for_the_next_event() {
+    let mut bench = Bench::new();
+    let (mut one, mut two) = (Repo::new(1, Curve::K256), Repo::new(2, Curve::K256));
+    full(&mut bench, 1);
+    let say = |bench: &mut Bench, repo: &mut Repo| {
+        let frame = write(repo, "a");
+        bench.send(1, COMMIT, &repo.did, frame);
+        bench.land_document(repo, 1);
+        bench.heard()
+    };
+    assert_eq!(say(&mut bench, &mut one), ["throttled", "account_throttled"]);
+    bench.origin(1).set_accounts_max(3);
+    assert_eq!(say(&mut bench, &mut two), ["#commit"]);
+    bench.origin(1).set_accounts_max(2);
+    assert_eq!(say(&mut bench, &mut Repo::new(3, Curve::K256)), ["throttled", "account_throttled"]);
 }

@@ -1,0 +1,3 @@
+//! Fuzz target.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| verifier::check::fuzz_found(data));
