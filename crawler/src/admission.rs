@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::fetch::{Answer, Fetch, FetchError, Get};
+use protocol::fetch::{Answer, Fetch, FetchError, Get, Longer};
 use protocol::host::{HostName, HostRules};
 
 /// Why a host is not admitted: the XRPC errors of `requestCrawl`, all of them HTTP 400.
@@ -62,6 +62,7 @@ pub async fn describe(host: &HostName, fetch: &Fetch) -> Result<String, Refusal>
         url: format!("{}/xrpc/com.atproto.server.describeServer", host.origin()),
         timeout: DESCRIBE_TIMEOUT,
         body_bytes_max: DESCRIBE_BYTES_MAX,
+        longer: Longer::Refused,
         redirects_max: DESCRIBE_REDIRECTS_MAX,
     };
     let answer = fetch.get(get).await.map_err(|error| unanswered(&error))?;

@@ -15,10 +15,21 @@ pub struct Get {
     pub url: String,
     /// For the whole exchange, redirects and body included.
     pub timeout: Duration,
-    /// A longer body is an error.
+    /// So much of the body is read.
     pub body_bytes_max: usize,
+    /// What becomes of a longer body.
+    pub longer: Longer,
     /// Redirects followed; each passes the guard again.
     pub redirects_max: u8,
+}
+
+/// What becomes of a body that is longer than its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Longer {
+    /// It is an error.
+    Refused,
+    /// Its head is the answer, and the connection is given up.
+    Cut,
 }
 
 /// What came back, whatever its status.
@@ -100,6 +111,7 @@ mod tests {
             url: "https://example.com/".to_owned(),
             timeout: Duration::from_secs(1),
             body_bytes_max: 1000,
+            longer: Longer::Refused,
             redirects_max: 0,
         };
         let future = pin!(fetch.get(get));

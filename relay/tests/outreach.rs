@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::routing::get;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
 use loadtest::dns::{Dns, Fault};
-use protocol::fetch::{Fetch, FetchError, Get};
+use protocol::fetch::{Fetch, FetchError, Get, Longer};
 use protocol::host::HostRules;
 use protocol::txt::TxtError;
 use relay::outreach;
@@ -28,11 +31,17 @@ async fn server() -> String {
             get(|| async { (StatusCode::FOUND, [(LOCATION, "https://n0.inside.dev/")]) }),
         )
         .route("/busy", get(|| async { (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "7")]) }))
+        .route("/endless", get(|| async { Body::from_stream(endless()) }))
         .route("/never", get(std::future::pending::<()>));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
+}
+
+/// A body that never ends.
+fn endless() -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    stream::repeat_with(|| Ok(Bytes::from_static(&[b'x'; 1_000])))
 }
 
 fn fetch(rules: HostRules, trusted_urls: &[String]) -> Fetch {
@@ -45,6 +54,7 @@ async fn ask(fetch: &Fetch, url: &str) -> Result<(u16, usize), FetchError> {
         url: url.to_owned(),
         timeout: Duration::from_millis(1_500),
         body_bytes_max: 1_000,
+        longer: Longer::Refused,
         redirects_max: 2,
     };
     fetch.get(get).await.map(|answer| (answer.status, answer.body.len()))
@@ -117,16 +127,43 @@ async fn size_redirects_and_time_have_limits() {
         url: format!("{base}/page"),
         timeout: Duration::from_secs(5),
         body_bytes_max: 999,
+        longer: Longer::Refused,
         redirects_max: 0,
     };
     assert!(matches!(fetch.get(small).await, Err(FetchError::TooBig)));
 }
 
 #[tokio::test]
+async fn the_head_of_a_body_is_had_without_its_end() {
+    let base = server().await;
+    let fetch = fetch(HostRules::Insecure, &[]);
+    let head = |path: &str, body_bytes_max| {
+        let url = format!("{base}/{path}");
+        fetch.get(Get {
+            url,
+            timeout: PATIENCE,
+            body_bytes_max,
+            longer: Longer::Cut,
+            redirects_max: 0,
+        })
+    };
+    for (bytes_max, expected) in [(999, 999), (1_000, 1_000), (1_001, 1_000)] {
+        assert_eq!(head("page", bytes_max).await.unwrap().body.len(), expected);
+    }
+    assert_eq!(head("endless", 100_000).await.unwrap().body.len(), 100_000);
+}
+
+#[tokio::test]
 async fn an_answer_says_when_to_come_back() {
     let base = server().await;
     let url = format!("{base}/busy");
-    let get = Get { url, timeout: PATIENCE, body_bytes_max: 1_000, redirects_max: 0 };
+    let get = Get {
+        url,
+        timeout: PATIENCE,
+        body_bytes_max: 1_000,
+        longer: Longer::Refused,
+        redirects_max: 0,
+    };
     let answer = fetch(HostRules::Insecure, &[]).get(get).await.unwrap();
     assert_eq!((answer.status, answer.retry_after), (429, Some(Duration::from_secs(7))));
 }
@@ -135,7 +172,13 @@ async fn an_answer_says_when_to_come_back() {
 async fn strangers_that_never_answer_take_no_place_from_the_operators_own_address() {
     let (directory, stranger) = (server().await, server().await);
     let fetch = fetch(HostRules::Insecure, std::slice::from_ref(&directory));
-    let get = |url: String| Get { url, timeout: PATIENCE, body_bytes_max: 1_000, redirects_max: 0 };
+    let get = |url: String| Get {
+        url,
+        timeout: PATIENCE,
+        body_bytes_max: 1_000,
+        longer: Longer::Refused,
+        redirects_max: 0,
+    };
     // More than there are places for them.
     let mut hanging = tokio::task::JoinSet::new();
     for _ in 0..300 {

@@ -107,6 +107,37 @@ fn a_block_is_found_under_its_cid_only() {
 }
 
 #[test]
+fn one_block_is_found_in_the_head_of_a_car() {
+    let (a, b): (&[u8], &[u8]) = (b"\xa0", b"\x80");
+    let (cid, other) = (Cid::of_cbor(a), Cid::of_cbor(b));
+    let good = header(&[&cid.to_bytes()], 1);
+    let sections = [section(&[&other.to_bytes(), b]), section(&[&cid.to_bytes(), a])].concat();
+    let check = |car: &[&[u8]], wanted: Option<Cid>, expected: Result<Option<&[u8]>, CarError>| {
+        let car = car.concat();
+        let found = car::find(&car, wanted);
+        assert_eq!(found.map(|found| found.map(|(_, block)| block)), expected, "{wanted:?}");
+    };
+    check(&[&good, &sections], None, Ok(Some(a)));
+    check(&[&good, &sections], Some(other), Ok(Some(b)));
+    check(&[&good, &sections], Some(Cid::of_cbor(b"\xf6")), Ok(None));
+    // What is behind the block may be anything, or missing.
+    check(&[&good, &sections, &[0xff; 40]], None, Ok(Some(a)));
+    for cut in 0..sections.len() {
+        check(&[&good, &sections[..cut]], None, Ok(None));
+    }
+    // As the reference PDS answers `getBlocks`.
+    let rootless = header(&[], 1);
+    check(&[&rootless, &sections], Some(cid), Ok(Some(a)));
+    check(&[&rootless, &sections], None, Err(CarError::Malformed));
+
+    check(&[], None, Err(CarError::Malformed));
+    let lie = section(&[&cid.to_bytes(), b]);
+    check(&[&good, &lie, &sections], None, Err(CarError::BlockMismatch));
+    let many = section(&[&other.to_bytes(), b]).repeat(car::SECTIONS_MAX);
+    check(&[&good, &many, &sections], None, Err(CarError::TooMany));
+}
+
+#[test]
 fn a_car_of_the_live_network_is_written_as_it_was() {
     for car in vectors::cars() {
         let (root, blocks) = car::read(&car).unwrap();

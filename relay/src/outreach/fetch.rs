@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use crawler::Transport;
 use http::header::{ACCEPT, HOST, LOCATION, RETRY_AFTER, SERVER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Uri};
@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use protocol::fetch::{Answer, Fetch, FetchError, Get};
+use protocol::fetch::{Answer, Fetch, FetchError, Get, Longer};
 use protocol::host::{HostName, HostRules};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -78,7 +78,7 @@ impl HttpClient {
             }
             let response = self.hop(&url, get.timeout).await?;
             let Some(location) = redirect(response.status().as_u16(), response.headers()) else {
-                return answer(response, get.body_bytes_max).await;
+                return answer(response, get).await;
             };
             url = url.join(&location).map_err(|error| address_error(&location, &error))?;
         }
@@ -120,23 +120,39 @@ fn redirect(status: u16, headers: &HeaderMap) -> Option<String> {
     headers.get(LOCATION)?.to_str().ok().map(str::to_owned)
 }
 
-async fn answer(
-    response: http::Response<Incoming>,
-    body_bytes_max: usize,
-) -> Result<Answer, FetchError> {
+async fn answer(response: http::Response<Incoming>, get: &Get) -> Result<Answer, FetchError> {
     let (parts, body) = response.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let server = text(SERVER).map(str::to_owned);
     let retry_after = text(RETRY_AFTER).and_then(|text| retry_after(text, SystemTime::now()));
-    let body = Limited::new(body, body_bytes_max).collect().await.map_err(|error| {
+    let body = match get.longer {
+        Longer::Refused => whole(body, get.body_bytes_max).await?,
+        Longer::Cut => head(body, get.body_bytes_max).await?,
+    };
+    Ok(Answer { status: parts.status.as_u16(), server, retry_after, body })
+}
+
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, FetchError> {
+    let body = Limited::new(body, bytes_max).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             FetchError::TooBig
         } else {
             FetchError::Connection(error.to_string())
         }
     })?;
-    let status = parts.status.as_u16();
-    Ok(Answer { status, server, retry_after, body: body.to_bytes() })
+    Ok(body.to_bytes())
+}
+
+/// What comes behind the limit is never read: with the body its connection is given up.
+async fn head(mut body: Incoming, bytes_max: usize) -> Result<Bytes, FetchError> {
+    let mut head = BytesMut::new();
+    while head.len() < bytes_max {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|error| FetchError::Connection(error.to_string()))?;
+        let Some(data) = frame.data_ref() else { continue };
+        head.extend_from_slice(&data[..data.len().min(bytes_max - head.len())]);
+    }
+    Ok(head.freeze())
 }
 
 /// "Retry-After = HTTP-date / delay-seconds" (RFC 9110 section 10.2.3).

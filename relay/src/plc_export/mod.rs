@@ -12,7 +12,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::fetch::{Fetch, FetchError, Get};
+use protocol::fetch::{Fetch, FetchError, Get, Longer};
 use protocol::host::HostRules;
 use protocol::ids::Micros;
 use storage::{Entry, ExportRow};
@@ -136,6 +136,7 @@ impl Follower {
             url: format!("{}?{query}", self.options.url),
             timeout: PAGE_TIMEOUT,
             body_bytes_max: PAGE_BYTES_MAX,
+            longer: Longer::Refused,
             redirects_max: REDIRECTS_MAX,
         };
         let answer = self.options.fetch.get(get).await.map_err(Failure::Fetch)?;

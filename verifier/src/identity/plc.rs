@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::did::Did;
-use protocol::fetch::{self, Fetch, FetchError, Get};
+use protocol::fetch::{self, Fetch, FetchError, Get, Longer};
 use protocol::ids::Micros;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -242,7 +242,9 @@ impl Plc {
         let url = format!("{}/{did}", directory.url);
         // A directory answers by itself: a redirect would be a request that nobody counts.
         let body_bytes_max = super::document::BODY_BYTES_MAX;
-        self.fetch.get(Get { url, timeout, body_bytes_max, redirects_max: 0 }).await
+        self.fetch
+            .get(Get { url, timeout, body_bytes_max, longer: Longer::Refused, redirects_max: 0 })
+            .await
     }
 }
 

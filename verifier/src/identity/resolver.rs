@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::account::{STATUS_CHARS_MAX, Upstream};
 use protocol::did::Did;
-use protocol::fetch::{self, Fetch, FetchError, Get};
+use protocol::fetch::{self, Fetch, FetchError, Get, Longer};
 use protocol::host::{self, HostName, HostRules};
 use protocol::ids::{HostId, Micros};
 use serde::Deserialize;
@@ -208,7 +208,13 @@ impl Inner {
         url: String,
         body_bytes_max: usize,
     ) -> (Result<fetch::Answer, FetchError>, Duration) {
-        let get = Get { url, timeout: self.request, body_bytes_max, redirects_max: REDIRECTS_MAX };
+        let get = Get {
+            url,
+            timeout: self.request,
+            body_bytes_max,
+            longer: Longer::Refused,
+            redirects_max: REDIRECTS_MAX,
+        };
         let began = (self.clock)();
         let answer = self.fetch.get(get).await;
         (answer, (self.clock)().since(began))

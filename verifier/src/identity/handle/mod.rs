@@ -11,7 +11,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use metrics::{Gauge, describe_gauge, gauge};
 use protocol::did::Did;
-use protocol::fetch::{Fetch, FetchError, Get};
+use protocol::fetch::{Fetch, FetchError, Get, Longer};
 use protocol::handle;
 use protocol::host::HostRules;
 use protocol::ids::{HostId, Micros};
@@ -160,6 +160,7 @@ impl Handles {
             url: format!("https://{handle}/.well-known/atproto-did"),
             timeout: self.request,
             body_bytes_max: BODY_BYTES_MAX,
+            longer: Longer::Refused,
             redirects_max: REDIRECTS_MAX,
         };
         match self.fetch.get(get).await {
