@@ -22,6 +22,11 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// Whether the last connection made no progress.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// The next wait. `random` spreads it over the upper half of its range, so that hosts that
     /// failed together do not come back together.
     pub(crate) fn next(&mut self, random: u64) -> Duration {

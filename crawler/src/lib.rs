@@ -24,6 +24,8 @@ pub mod admission;
 mod inbound;
 mod report;
 
+pub mod reconcile;
+
 mod metrics;
 
 pub use crate::crawler::{Handle, Options, Start, start};
