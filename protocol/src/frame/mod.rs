@@ -14,7 +14,7 @@ pub use decode::{
     AccountFrame, CommitFrame, FieldError, IdentityFrame, OPS_DECODED_MAX, Op, Room, SyncFrame,
 };
 pub use encode::{error, info};
-pub use peek::{Malformed, Peek, peek};
+pub use peek::{Malformed, Peek, event_time, peek};
 pub use splice::{Outgoing, Survey};
 
 use crate::ids::{SEQ_MAX, Seq};

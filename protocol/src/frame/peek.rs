@@ -68,6 +68,20 @@ pub fn peek(frame: &[u8]) -> Result<Peek<'_>, Malformed> {
     })
 }
 
+/// The `time` of an event, as written; `None` if it has none, or is no frame.
+pub fn event_time(frame: &[u8]) -> Option<&str> {
+    let mut reader = Reader::new(frame, Rules::Envelope);
+    Header::read(&mut reader).ok()?;
+    let Value::Map(mut map) = reader.value().ok()? else { return None };
+    while let Some(key) = map.next_key(&mut reader).ok()? {
+        if key == "time" {
+            return reader.text().ok()?;
+        }
+        reader.skip().ok()?;
+    }
+    None
+}
+
 /// The header, by its `op`.
 pub(super) enum Header<'a> {
     /// `op` 1, with `t`.

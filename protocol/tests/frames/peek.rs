@@ -1,7 +1,7 @@
 //! What a frame is, at the first look.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
-use protocol::frame::{HostKind, Kind, Malformed, Peek, peek};
+use protocol::frame::{HostKind, Kind, Malformed, Peek, event_time, peek};
 
 /// Frames are written as hex, with texts in quotes.
 fn bytes(text: &str) -> Vec<u8> {
@@ -138,4 +138,19 @@ fn errors_and_infos_have_words() {
     let info = protocol::frame::info("OutdatedCursor", "gone");
     assert_eq!(peek(&info), Ok(Peek::Info { name: Some("OutdatedCursor"), message: Some("gone") }));
     check(r#"a1 62"op" 20 a0"#, Ok(Peek::Error { error: None, message: None }));
+}
+
+#[test]
+fn the_time_of_an_event_is_as_written_wherever_it_stands() {
+    let check = |payload: &str, expected: Option<&str>| {
+        let text = SYNC_HEADER.to_owned() + r##""#sync" 62"op" 01 "## + payload;
+        assert_eq!(event_time(&bytes(&text)), expected, "{payload}");
+    };
+    check(r#"a2 63"seq" 07 64"time" 63"now""#, Some("now"));
+    check(r#"a2 64"time" 63"now" 63"seq" 07"#, Some("now"));
+    check(r#"a1 64"time" 07"#, None);
+    check(r#"a1 63"seq" 07"#, None);
+    check(r#"a2 63"seq" 07 64"time""#, None);
+    check("07", None);
+    assert_eq!(event_time(&[0xff]), None);
 }
