@@ -22,9 +22,9 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Whether the last connection made no progress.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failures > 0
+    /// Connections in a row that made no progress.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// The next wait. `random` spreads it over the upper half of its range, so that hosts that

@@ -1,26 +1,32 @@
 //! The service: one task per host, one budget for all, and the handle that starts and stops them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderValue;
+use metrics::Gauge;
 use protocol::host::HostName;
-use protocol::ids::{Epoch, HostId, Micros};
+use protocol::host_state::{Allowance, HostState, Meter};
+use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::tripwire::Tripwire;
 use tokio::runtime;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::budget::Pool;
 use crate::dial::Dial;
 use crate::inbound::Intake;
 use crate::limits::Timing;
+use crate::live::{Live, Pulse};
 use crate::metrics::Metrics;
+use crate::orders::Orders;
 use crate::position::Resume;
 use crate::report::Told;
-use crate::subscription::Subscription;
+use crate::subscription::{Inside, Subscription};
 
 /// What the crawler is made of.
 pub struct Options {
@@ -53,6 +59,15 @@ pub struct Start {
     pub cursor: Resume,
     /// Where its events go.
     pub intake: Arc<dyn Intake>,
+    /// What was counted of it so far.
+    pub meter: Meter,
+    /// How fast it is read.
+    pub allowance: Allowance,
+    /// Its live accounts: only a small host is ever [`HostState::Idle`].
+    pub accounts: Arc<AtomicU64>,
+    /// What its connection was last doing. One that was idle is not dialled at once, but within
+    /// [`Timing::idle_poll`]; any other is.
+    pub state: HostState,
 }
 
 /// What all tasks share; never changes.
@@ -66,6 +81,10 @@ pub(crate) struct Context {
     /// Nothing is read and nobody is dialled while this is true.
     pub(crate) held: watch::Sender<bool>,
     pub(crate) dials: Semaphore,
+    /// [`Options::dials_max`].
+    pub(crate) dials_max: usize,
+    /// Tasks that have not dialled for the first time.
+    pub(crate) starting: AtomicUsize,
     pub(crate) reports: mpsc::Sender<Told>,
     pub(crate) metrics: Metrics,
 }
@@ -76,7 +95,6 @@ pub(crate) struct Context {
 pub struct Handle {
     context: Arc<Context>,
     runtime: runtime::Handle,
-    stop: Arc<watch::Sender<bool>>,
     tasks: Arc<Mutex<Tasks>>,
 }
 
@@ -85,14 +103,23 @@ pub struct Handle {
 #[derive(Default)]
 struct Tasks {
     stopped: bool,
-    redials: HashMap<HostId, Arc<Notify>>,
+    hosts: BTreeMap<HostId, Task>,
     running: JoinSet<()>,
+}
+
+/// The outside of a host's task. Its receiver of orders is gone when it has ended.
+#[derive(Clone)]
+struct Task {
+    orders: Arc<watch::Sender<Orders>>,
+    redial: Arc<Notify>,
+    pulse: Arc<Pulse>,
 }
 
 /// Prepares a crawler without hosts. Must be called within a tokio runtime, which its tasks then
 /// run on.
 pub fn start(options: Options, reports: mpsc::Sender<Told>) -> Handle {
     let metrics = Metrics::register();
+    let dials_max = options.dials_max.clamp(1, Semaphore::MAX_PERMITS);
     let context = Context {
         clock: options.clock,
         dial: options.dial,
@@ -101,14 +128,15 @@ pub fn start(options: Options, reports: mpsc::Sender<Told>) -> Handle {
         tripwire: options.tripwire,
         pool: Arc::new(Pool::new(options.intake_bytes, metrics.intake_used_bytes.clone())),
         held: watch::Sender::new(false),
-        dials: Semaphore::new(options.dials_max.clamp(1, Semaphore::MAX_PERMITS)),
+        dials: Semaphore::new(dials_max),
+        dials_max,
+        starting: AtomicUsize::new(0),
         reports,
         metrics,
     };
     Handle {
         context: Arc::new(context),
         runtime: runtime::Handle::current(),
-        stop: Arc::new(watch::Sender::new(false)),
         tasks: Arc::default(),
     }
 }
@@ -116,24 +144,75 @@ pub fn start(options: Options, reports: mpsc::Sender<Told>) -> Handle {
 impl Handle {
     /// Starts the host's task. Does nothing if it has one already, or after a stop.
     pub fn subscribe(&self, start: Start) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.stopped || tasks.redials.contains_key(&start.id) {
+        let mut tasks = self.tasks();
+        let has_task = |task: &Task| !task.orders.is_closed();
+        if tasks.stopped || tasks.hosts.get(&start.id).is_some_and(has_task) {
             return;
         }
-        let redial = Arc::new(Notify::new());
-        tasks.redials.insert(start.id, Arc::clone(&redial));
-        let context = Arc::clone(&self.context);
-        let subscription = Subscription::new(context, start, redial, self.stop.subscribe());
+        // Those that have ended meanwhile.
+        while let Some(ended) = tasks.running.try_join_next() {
+            note_end(&ended);
+        }
+        let (orders_tx, orders) =
+            watch::channel(Orders { stop: false, allowance: start.allowance });
+        let received = match start.cursor {
+            Resume::After(seq) => seq,
+            Resume::Live | Resume::Oldest => HostSeq::ZERO,
+        };
+        let now = (self.context.clock)();
+        let pulse = Pulse::new((start.state, now), start.epoch, received, &start.meter);
+        let task =
+            Task { orders: Arc::new(orders_tx), redial: Arc::default(), pulse: Arc::new(pulse) };
+        tasks.hosts.insert(start.id, task.clone());
+        let inside = Inside { redial: task.redial, pulse: task.pulse, orders };
+        let subscription = Subscription::new(Arc::clone(&self.context), start, inside);
         tasks.running.spawn_on(subscription.run(), &self.runtime);
     }
 
-    /// Ends the host's wait, if it is waiting to dial again: it has just told us by `requestCrawl`
-    /// that it is there. Rate-limited per host ([`Timing::redial_spacing`]).
-    pub fn redial(&self, host: HostId) {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(redial) = tasks.redials.get(&host) {
-            redial.notify_one();
+    /// Ends the host's task and its connection. When it returns, everything that was received has
+    /// been delivered, and the host can be subscribed to anew. The channel of reports must be
+    /// drained meanwhile.
+    pub async fn unsubscribe(&self, host: HostId) {
+        let Some(task) = self.task(host) else { return };
+        task.orders.send_modify(|orders| orders.stop = true);
+        task.orders.closed().await;
+        let mut tasks = self.tasks();
+        let is_same = |other: &Task| Arc::ptr_eq(&other.orders, &task.orders);
+        if tasks.hosts.get(&host).is_some_and(is_same) {
+            tasks.hosts.remove(&host);
         }
+    }
+
+    /// Dials the host at once, if it is waiting: it has just told us by `requestCrawl` that it is
+    /// there. Rate-limited per host ([`Timing::redial_spacing`]).
+    pub fn redial(&self, host: HostId) {
+        if let Some(task) = self.task(host)
+            && !task.pulse.is_connected()
+        {
+            task.redial.notify_one();
+        }
+    }
+
+    /// Reads the host at another pace from here on, also if it is throttled at the moment.
+    pub fn set_allowance(&self, host: HostId, allowance: Allowance) {
+        if let Some(task) = self.task(host) {
+            task.orders.send_if_modified(|orders| {
+                std::mem::replace(&mut orders.allowance, allowance) != allowance
+            });
+        }
+    }
+
+    /// What the host's task is doing; `None`: it has none.
+    pub fn live(&self, host: HostId) -> Option<Live> {
+        self.task(host).map(|task| task.pulse.snapshot())
+    }
+
+    /// The same of many, in the order of their numbers, after this one.
+    pub fn lives(&self, after: Option<HostId>, limit: usize) -> Vec<(HostId, Live)> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let tasks = self.tasks();
+        let hosts = tasks.hosts.range((after, Bound::Unbounded)).take(limit);
+        hosts.map(|(id, task)| (*id, task.pulse.snapshot())).collect()
     }
 
     /// Holds the intake, or lets it go on: while it is held, nothing is read and nobody is dialled.
@@ -147,16 +226,16 @@ impl Handle {
     /// has been delivered. The channel of reports must be drained meanwhile.
     pub async fn stop(self) {
         let mut running = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tasks = self.tasks();
             tasks.stopped = true;
+            for task in tasks.hosts.values() {
+                task.orders.send_modify(|orders| orders.stop = true);
+            }
             std::mem::take(&mut tasks.running)
         };
-        self.stop.send_replace(true);
         let all_ended = async {
             while let Some(ended) = running.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "host task panicked");
-                }
+                note_end(&ended);
             }
         };
         if timeout(self.context.timing.stop_timeout, all_ended).await.is_err() {
@@ -168,6 +247,58 @@ impl Handle {
     /// Bytes of the intake budget that are in use.
     pub fn intake_used_bytes(&self) -> u64 {
         self.context.pool.used_bytes()
+    }
+
+    fn task(&self, host: HostId) -> Option<Task> {
+        self.tasks().hosts.get(&host).cloned()
+    }
+
+    /// For some lines.
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Context {
+    /// Counts a task that is to dial for the first time, until the returned value is dropped; says
+    /// how many are before it.
+    pub(crate) fn starting(self: &Arc<Self>) -> (Starting, usize) {
+        let before = self.starting.fetch_add(1, Ordering::Relaxed);
+        (Starting(Arc::clone(self)), before)
+    }
+
+    /// Waits for a place among those that dial.
+    pub(crate) async fn dial_place(&self) -> Place<'_> {
+        let permit = self.dials.acquire().await.expect("the dials are never closed");
+        self.metrics.dials.increment(1);
+        Place { dials: &self.metrics.dials, _permit: permit }
+    }
+}
+
+/// A place among those that dial; given back when dropped.
+pub(crate) struct Place<'a> {
+    dials: &'a Gauge,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.dials.decrement(1);
+    }
+}
+
+/// A task that has not dialled yet.
+pub(crate) struct Starting(Arc<Context>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.starting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn note_end(ended: &Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "host task panicked");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opens a host's stream: dial, then the HTTP upgrade to a WebSocket (RFC 6455 section 4.1).
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 
 use bytes::Bytes;
@@ -35,6 +36,9 @@ pub(crate) enum OpenError {
     /// A response, but no upgrade.
     #[error("handshake refused: HTTP {0}")]
     Status(StatusCode),
+    /// It sends us somewhere else. Not followed: a name speaks for itself alone.
+    #[error("handshake refused: HTTP {0}, a redirect to {1}")]
+    Redirect(StatusCode, String),
     /// Out of time.
     #[error("dial or handshake timed out")]
     Timeout,
@@ -103,6 +107,11 @@ fn check<B>(response: &Response<B>, key: &str) -> Result<(), OpenError> {
     // Its events would all be `wrong_host`: a relay speaks for no account.
     if server.is_some_and(is_relay) {
         return Err(OpenError::Relay);
+    }
+    if response.status().is_redirection() {
+        let to = headers.get(header::LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()));
+        let to = to.map_or_else(|| "nowhere".to_owned(), Cow::into_owned);
+        return Err(OpenError::Redirect(response.status(), to));
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(OpenError::Status(response.status()));

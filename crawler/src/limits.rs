@@ -68,6 +68,13 @@ pub const READ_BYTES_BUSY: usize = 32 * 1024;
 /// The largest response head of a host's handshake.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Only a host with at most so many live accounts is ever disconnected for being quiet: a larger
+/// one is quiet because something is wrong, and its connection is the way to see that.
+pub const IDLE_ACCOUNTS_MAX: u64 = 100;
+
+/// How often a host's lag is looked at: reading an event's time costs a walk over it.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long things take; tests shrink it.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
@@ -97,6 +104,21 @@ pub struct Timing {
     /// A connection that the host ends within this time, without having sent anything, was killed
     /// by its cursor; a longer one was only quiet.
     pub short_lived: Duration,
+    /// Between two reports of what a host has counted, while it counts: a crash forgets so much.
+    pub meter_interval: Duration,
+    /// A host is shown as throttled when it was held back for so long without a moment at which
+    /// everything that it had sent was read.
+    pub throttled_after: Duration,
+    /// A small host that has sent nothing for so long is disconnected, and polled.
+    pub idle_after: Duration,
+    /// Between two polls of a quiet host, a quarter more or less.
+    pub idle_poll: Duration,
+    /// How long a poll listens for the first event, and how long a connection with a cursor is not
+    /// believed to have caught up: the host has to look up what it owes us.
+    pub poll_listen: Duration,
+    /// At a start with more hosts than may dial at once, their dials are spread over so long for
+    /// each of them: 200 a second.
+    pub start_spacing: Duration,
     /// For all tasks to end.
     pub stop_timeout: Duration,
 }
@@ -115,6 +137,12 @@ impl Default for Timing {
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(1),
             short_lived: Duration::from_secs(10),
+            meter_interval: Duration::from_mins(1),
+            throttled_after: Duration::from_secs(2),
+            idle_after: Duration::from_hours(24),
+            idle_poll: Duration::from_mins(10),
+            poll_listen: Duration::from_secs(5),
+            start_spacing: Duration::from_millis(5),
             stop_timeout: Duration::from_secs(5),
         }
     }

@@ -1,9 +1,9 @@
 //! The crawler's metrics, registered once. A host is never a label.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge};
+use metrics::{describe_histogram, gauge, histogram};
+use protocol::host_state::HostState;
 use protocol::reject::Reject;
-
-use crate::report::State;
 
 /// Handles that the tasks share; using one costs an atomic operation.
 pub(crate) struct Metrics {
@@ -23,10 +23,18 @@ pub(crate) struct Metrics {
     pub(crate) resets: Counter,
     /// Steps over a position that kept killing connections.
     pub(crate) steps: Counter,
+    /// Quiet hosts asked whether they have something.
+    pub(crate) polls: Counter,
+    /// Attempts that panicked.
+    pub(crate) panics: Counter,
+    /// Milliseconds for which a host over its limits was not read, of all hosts.
+    pub(crate) throttled: Counter,
+    /// How old an event was when it came; one a second and host.
+    pub(crate) lag: Histogram,
     /// In the order of [`DROPS`].
     drops: [Counter; DROPS.len()],
-    /// In the order of [`State::ALL`].
-    hosts: [Gauge; State::ALL.len()],
+    /// In the order of [`HostState::ALL`].
+    hosts: [Gauge; HostState::ALL.len()],
 }
 
 impl Metrics {
@@ -42,6 +50,16 @@ impl Metrics {
         describe_counter!("mainstem_crawler_steps_total", "positions stepped over");
         describe_counter!("mainstem_crawler_drops_total", "frames dropped, by reason");
         describe_gauge!("mainstem_crawler_hosts", "hosts, by state");
+        describe_counter!("mainstem_crawler_polls_total", "quiet hosts asked for news");
+        describe_counter!("mainstem_crawler_panics_total", "connections ended by a panic of ours");
+        describe_counter!(
+            "mainstem_crawler_throttled_milliseconds_total",
+            "time for which hosts over their limits were not read, of all hosts"
+        );
+        describe_histogram!(
+            "mainstem_crawler_lag_seconds",
+            "age of events when they are received, by their hosts' clocks; one a second and host"
+        );
         Self {
             intake_used_bytes: gauge!("mainstem_crawler_intake_used_bytes"),
             frames: counter!("mainstem_crawler_frames_total"),
@@ -51,10 +69,14 @@ impl Metrics {
             dials: gauge!("mainstem_crawler_dials"),
             resets: counter!("mainstem_crawler_resets_total"),
             steps: counter!("mainstem_crawler_steps_total"),
+            polls: counter!("mainstem_crawler_polls_total"),
+            panics: counter!("mainstem_crawler_panics_total"),
+            throttled: counter!("mainstem_crawler_throttled_milliseconds_total"),
+            lag: histogram!("mainstem_crawler_lag_seconds"),
             drops: DROPS
                 .map(|reject| counter!("mainstem_crawler_drops_total", "reason" => reject.name())),
             hosts: std::array::from_fn(
-                |index| gauge!("mainstem_crawler_hosts", "state" => State::ALL[index].name()),
+                |index| gauge!("mainstem_crawler_hosts", "state" => HostState::ALL[index].name()),
             ),
         }
     }
@@ -67,8 +89,8 @@ impl Metrics {
     }
 
     /// The gauge of the hosts in this state.
-    pub(crate) fn hosts(&self, state: State) -> &Gauge {
-        let index = State::ALL.iter().position(|other| *other == state);
+    pub(crate) fn hosts(&self, state: HostState) -> &Gauge {
+        let index = HostState::ALL.iter().position(|other| *other == state);
         &self.hosts[index.expect("every state is listed")]
     }
 }

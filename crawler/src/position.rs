@@ -105,14 +105,13 @@ impl Position {
         }
     }
 
-    /// Takes a received number, which is not zero.
-    pub(crate) fn receive(&mut self, seq: HostSeq) -> Judged {
+    /// What a received number means, which is not zero. One that rises is [`Position::take`]n when
+    /// its ticket was handed on, not before: so whatever happens in between, the next connection
+    /// asks for it again, and the chain has no hole.
+    pub(crate) fn judge(&mut self, seq: HostSeq) -> Judged {
         let prev = self.last();
         let first = std::mem::replace(&mut self.fresh, false);
         if seq > prev {
-            self.resume = Resume::After(seq);
-            self.kills = 0;
-            self.steps = 0;
             Judged::Rising { prev }
         } else if !first {
             Judged::Stale
@@ -121,6 +120,13 @@ impl Position {
         } else {
             Judged::Backwards
         }
+    }
+
+    /// A number that rises is the end of the chain.
+    pub(crate) fn take(&mut self, seq: HostSeq) {
+        self.resume = Resume::After(seq);
+        self.kills = 0;
+        self.steps = 0;
     }
 
     /// The host said `FutureCursor`.
@@ -169,8 +175,17 @@ mod tests {
         Position::new(Epoch(3), Resume::After(seq(number)))
     }
 
+    fn receive(position: &mut Position, number: u64) -> Judged {
+        let judged = position.judge(seq(number));
+        if matches!(judged, Judged::Rising { .. }) {
+            position.take(seq(number));
+        }
+        judged
+    }
+
     fn check(position: &mut Position, number: u64, expected: Judged) {
-        assert_eq!(position.receive(seq(number)), expected, "{number} at {position:?}");
+        let before = format!("{position:?}");
+        assert_eq!(receive(position, number), expected, "{number} at {before}");
     }
 
     #[test]
@@ -204,12 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_was_not_taken_is_asked_for_again() {
+        let mut position = at(7);
+        assert_eq!(position.judge(seq(8)), Judged::Rising { prev: seq(7) });
+        assert_eq!(position.cursor(), Some(7));
+        position.opened();
+        check(&mut position, 8, Judged::Rising { prev: seq(7) });
+    }
+
+    #[test]
     fn future_cursor_is_believed_only_of_a_cursor() {
         assert_eq!(at(7).future_cursor(), Future::Backwards);
         assert_eq!(Position::new(Epoch(0), Resume::Live).future_cursor(), Future::Nonsense);
         assert_eq!(Position::new(Epoch(0), Resume::Oldest).future_cursor(), Future::Nonsense);
         let mut position = at(7);
-        position.receive(seq(8));
+        receive(&mut position, 8);
         assert_eq!(position.future_cursor(), Future::Nonsense);
     }
 
@@ -273,7 +297,7 @@ mod tests {
                     2 if position.future_cursor() == Future::Backwards => {
                         end = (position.reset(), HostSeq::ZERO);
                     }
-                    _ => match position.receive(seq(number)) {
+                    _ => match receive(&mut position, number) {
                         Judged::Rising { prev } => {
                             prop_assert_eq!((position.epoch(), prev), end);
                             prop_assert!(seq(number) > prev);

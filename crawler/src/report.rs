@@ -1,6 +1,7 @@
 //! Facts about a host for the store and the status page, beside the stream of its events.
 
 use bytes::Bytes;
+use protocol::host_state::{HostState, Meter};
 use protocol::ids::{Epoch, HostId, Micros};
 use protocol::reject::Reject;
 use tokio::sync::oneshot;
@@ -38,11 +39,19 @@ pub enum Report {
         /// The host.
         host: HostId,
         /// The state it is in from here on.
-        state: State,
+        state: HostState,
         /// Why, for people; at most [`REASON_CHARS_MAX`](crate::limits::REASON_CHARS_MAX).
         reason: String,
         /// Since when.
         at: Micros,
+    },
+    /// What was counted of the host so far: once a minute while it changes, at the end of every
+    /// connection, and at the end of its task.
+    Meter {
+        /// The host.
+        host: HostId,
+        /// All that was counted, in former processes too.
+        meter: Meter,
     },
     /// The host's own sequence went backwards. Tickets carry the new epoch from here on, its
     /// cursor is forgotten, and the next connection asks for its oldest event. A gap of the whole
@@ -75,36 +84,4 @@ pub enum Report {
         /// When.
         at: Micros,
     },
-}
-
-/// What a host's task is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Waiting for its turn to dial, dialling, or shaking hands.
-    Connecting,
-    /// Connected.
-    Streaming,
-    /// Waiting until it dials again.
-    BackingOff,
-    /// It is another relay; asked again after a long time.
-    Refused,
-    /// The crawler was stopped.
-    Stopped,
-}
-
-impl State {
-    /// Every one, in the order of a connection's life.
-    pub const ALL: &[Self] =
-        &[Self::Connecting, Self::Streaming, Self::BackingOff, Self::Refused, Self::Stopped];
-
-    /// The name in metrics and on the status page.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Streaming => "streaming",
-            Self::BackingOff => "backing_off",
-            Self::Refused => "refused",
-            Self::Stopped => "stopped",
-        }
-    }
 }

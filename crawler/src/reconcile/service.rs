@@ -201,7 +201,7 @@ impl<L: Ledger> Service<L> {
                 self.begin(known, Task::Whole { reason });
             }
         }
-        self.resting.retain(|_, rest| rest.until > Instant::now() || rest.backoff.has_failed());
+        self.resting.retain(|_, rest| rest.until > Instant::now() || rest.backoff.failures() > 0);
         let page = self.options.ledger.hosts(self.sweep.after, SWEEP_STEP).await?;
         let now = (self.options.clock)();
         self.sweep.after = page.last().map(|known| known.id);

@@ -5,17 +5,24 @@
 
 mod decoder;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
+use protocol::ids::Micros;
 use protocol::ws::{self, HEADER_BYTES_MAX, Header, Opcode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::task::coop;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::budget::{Hold, Share};
 use crate::dial::Transport;
+use crate::handshake::Opened;
 use crate::limits::{CONTROLS_MAX, CONTROLS_WINDOW, READ_BYTES_BUSY, READ_BYTES_QUIET, Timing};
+use crate::live::Pulse;
 
 use self::decoder::{Decoder, Step};
 
@@ -42,6 +49,20 @@ pub(crate) struct Socket {
     /// Pings and pongs since [`Socket::controls_since`].
     controls: u32,
     controls_since: Instant,
+    drain: Drain,
+}
+
+/// Notices when everything that the host has sent was read and handed on.
+struct Drain {
+    pulse: Arc<Pulse>,
+    /// When the connection was opened, by both clocks.
+    opened: (Instant, Micros),
+    /// From when on that means that it has sent everything that it owes us.
+    settled_at: Instant,
+    /// How often it was so.
+    times: u64,
+    /// Whether the next time is to be told.
+    tells: bool,
 }
 
 /// What a host sent.
@@ -55,6 +76,17 @@ pub(crate) enum Incoming {
         /// Its beginning.
         excerpt: Bytes,
     },
+    /// Nothing for a while: it is time for a ping, by [`Socket::keep_alive`].
+    Quiet,
+    /// Everything was read; asked for by [`Socket::tell_drained`].
+    Drained,
+}
+
+/// What a read has brought.
+enum Read {
+    Bytes(usize),
+    /// Nothing is left; only if that is to be told.
+    Drained,
 }
 
 /// Why a connection has ended.
@@ -87,19 +119,20 @@ pub(crate) enum Ended {
 }
 
 impl Socket {
-    /// Goes on behind the handshake, of which `leftover` was read too much.
+    /// Goes on behind the handshake. `pulse` learns when everything was read; it is told with the
+    /// wall-clock time.
     pub(crate) fn new(
-        transport: Box<dyn Transport>,
-        leftover: &[u8],
+        opened: Opened,
         timing: Timing,
         held: watch::Receiver<bool>,
+        (pulse, opened_at): (Arc<Pulse>, Micros),
     ) -> Self {
         let now = Instant::now();
         Self {
-            transport,
+            transport: opened.transport,
             timing,
             decoder: Decoder::default(),
-            input: BytesMut::from(leftover),
+            input: BytesMut::from(&*opened.leftover),
             input_bytes: READ_BYTES_QUIET,
             held,
             hold: None,
@@ -108,6 +141,13 @@ impl Socket {
             message_since: None,
             controls: 0,
             controls_since: now,
+            drain: Drain {
+                pulse,
+                opened: (now, opened_at),
+                settled_at: now + timing.poll_listen,
+                times: 0,
+                tells: false,
+            },
         }
     }
 
@@ -115,7 +155,11 @@ impl Socket {
     pub(crate) async fn next(&mut self, share: &Arc<Share>) -> Result<Incoming, Ended> {
         loop {
             match self.decoder.step(&mut self.input)? {
-                Step::Starved => self.read().await?,
+                Step::Starved => {
+                    if let Some(incoming) = self.read().await? {
+                        return Ok(incoming);
+                    }
+                }
                 Step::Wants(bytes) => {
                     self.hold = Some(share.take_arriving(bytes).await);
                     self.resume();
@@ -150,6 +194,32 @@ impl Socket {
         self.decoder.is_within_message()
     }
 
+    /// How often everything that the host had sent was read.
+    pub(crate) fn drained_times(&self) -> u64 {
+        self.drain.times
+    }
+
+    /// The next time that everything was read is told, by [`Incoming::Drained`].
+    pub(crate) fn tell_drained(&mut self) {
+        self.drain.tells = true;
+    }
+
+    /// When it is time for a ping, also while nothing is read.
+    pub(crate) fn ping_at(&self) -> Instant {
+        self.ping_at
+    }
+
+    /// Pings, if it is time.
+    pub(crate) async fn keep_alive(&mut self) -> Result<(), Ended> {
+        if Instant::now() >= self.ping_at { self.ping().await } else { Ok(()) }
+    }
+
+    /// We did not listen for a while: that was not the host's silence.
+    pub(crate) fn resume(&mut self) {
+        self.heard_at = Instant::now();
+        self.message_since = None;
+    }
+
     /// Says good-bye, if the host listens, and closes.
     pub(crate) async fn close(&mut self, payload: &[u8]) {
         let close_timeout = self.timing.close_timeout;
@@ -182,23 +252,20 @@ impl Socket {
         if self.controls > CONTROLS_MAX { Err(Ended::Controls) } else { Ok(()) }
     }
 
-    /// We did not listen for a while: that was not the host's silence.
-    fn resume(&mut self) {
-        self.heard_at = Instant::now();
-        self.message_since = None;
-    }
-
-    /// Reads once; pings, and gives up, when it is time.
-    async fn read(&mut self) -> Result<(), Ended> {
+    /// Reads once, or tells of something that is no message; gives up when it is time.
+    async fn read(&mut self) -> Result<Option<Incoming>, Ended> {
         self.make_room();
         loop {
             self.released().await?;
             let dead_at = self.heard_at + self.timing.silence_max;
+            let whole = (!self.decoder.is_within_message()).then_some(self.heard_at);
             tokio::select! {
                 biased;
-                read = self.transport.read_buf(&mut self.input) => {
-                    return if read? == 0 { Err(Ended::Lost) } else { self.heard() };
-                }
+                read = self.drain.read(&mut self.transport, &mut self.input, whole) => match read? {
+                    Read::Bytes(0) => return Err(Ended::Lost),
+                    Read::Bytes(_) => return self.heard().map(|()| None),
+                    Read::Drained => return Ok(Some(Incoming::Drained)),
+                },
                 _held = self.held.changed() => continue,
                 () = sleep_until(self.ping_at.min(dead_at)) => {}
             }
@@ -207,8 +274,11 @@ impl Socket {
                 return Err(Ended::Silent);
             }
             if now >= self.ping_at {
-                self.ping().await?;
                 self.shrink();
+                if whole.is_some() {
+                    self.drain.note(now);
+                }
+                return Ok(Some(Incoming::Quiet));
             }
         }
     }
@@ -280,6 +350,43 @@ impl Socket {
         match timeout(self.timing.write_timeout, writing).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(Ended::Deaf),
+        }
+    }
+}
+
+impl Drain {
+    /// Waits for bytes. If it has to, everything before them was read, and no message has begun:
+    /// `whole` is when the last of it came.
+    async fn read(
+        &mut self,
+        transport: &mut Box<dyn Transport>,
+        input: &mut BytesMut,
+        mut whole: Option<Instant>,
+    ) -> std::io::Result<Read> {
+        let mut reading = pin!(transport.read_buf(input));
+        poll_fn(|cx| {
+            let polled = reading.as_mut().poll(cx).map_ok(Read::Bytes);
+            // A task that had its turn is told that nothing is there, whatever is.
+            if polled.is_pending()
+                && coop::has_budget_remaining()
+                && let Some(at) = whole.take()
+            {
+                // The time of the last read is early enough, and costs no look at a clock.
+                self.note(at);
+                if std::mem::take(&mut self.tells) {
+                    return Poll::Ready(Ok(Read::Drained));
+                }
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Everything that came until then was read.
+    fn note(&mut self, at: Instant) {
+        self.times += 1;
+        if at >= self.settled_at {
+            self.pulse.caught_up(self.opened.1.plus(at - self.opened.0));
         }
     }
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crawler::{Content, Dial, DialError, Handle, Inbound, Intake, Options, Report, Resume};
-use crawler::{Start, State, Timing, Told, Transport};
+use crawler::{Content, Dial, DialError, Handle, Inbound, Intake, Live, Options, Report, Resume};
+use crawler::{Start, Timing, Told, Transport};
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderValue;
 use protocol::host::{HostName, HostRules};
+use protocol::host_state::{Allowance, HostState, Meter};
 use protocol::ids::{Epoch, HostId, HostSeq, Micros};
 use protocol::reject::Reject;
 use protocol::tripwire::Tripwire;
@@ -136,15 +138,39 @@ pub(crate) struct Net {
     pub(crate) reports: mpsc::Receiver<Report>,
     /// Whether reports are noted as soon as they are read.
     pub(crate) noting: watch::Sender<bool>,
+    /// Whether every dial fails.
+    pub(crate) away: Arc<AtomicBool>,
+    /// Taking an event panics.
+    pub(crate) poison: Arc<Poison>,
 }
 
-struct Recorder(mpsc::Sender<Inbound>);
+/// An event whose taking panics, and how often.
+#[derive(Default)]
+pub(crate) struct Poison {
+    pub(crate) seq: AtomicU64,
+    pub(crate) times: AtomicU64,
+}
+
+struct Recorder(mpsc::Sender<Inbound>, Arc<Poison>);
 
 impl Intake for Recorder {
     fn deliver(&self, inbound: Inbound) {
+        if inbound.ticket.seq.get() == self.1.seq.load(Ordering::Relaxed)
+            && self.1.times.load(Ordering::Relaxed) > 0
+        {
+            self.1.times.fetch_sub(1, Ordering::Relaxed);
+            panic!("poison");
+        }
         self.0.try_send(inbound).expect("a test reads what it causes");
     }
 }
+
+/// The clock of a crawler begins here, and goes on.
+pub(crate) const BEGIN: Micros = Micros(1_700_000_000_000_000);
+
+/// More than any test sends.
+pub(crate) const UNLIMITED: Allowance =
+    Allowance { per_second: u64::MAX, per_hour: u64::MAX, per_day: u64::MAX, accounts: u64::MAX };
 
 /// Back-off without waiting; everything else as in production.
 pub(crate) fn quick() -> Timing {
@@ -166,9 +192,15 @@ impl Net {
             .enumerate()
             .map(|(index, host)| (format!("h{index}.host.dev"), host.address()))
             .collect();
+        let away = Arc::new(AtomicBool::new(false));
+        let is_away = Arc::clone(&away);
         let dial = Dial::new(move |name: HostName| {
             let address = addresses[name.as_str()];
+            let is_away = is_away.load(Ordering::Relaxed);
             async move {
+                if is_away {
+                    return Err(DialError::Connection("nobody there".to_owned()));
+                }
                 match TcpStream::connect(address).await {
                     Ok(stream) => Ok(Box::new(stream) as Box<dyn Transport>),
                     Err(error) => Err(DialError::Connection(error.to_string())),
@@ -177,8 +209,9 @@ impl Net {
         });
         let (reports_tx, reports) = mpsc::channel(1000);
         let (inbound_tx, inbound) = mpsc::channel(10_000);
+        let begin = std::time::Instant::now();
         let options = Options {
-            clock: Arc::new(|| Micros(1_700_000_000_000_000)),
+            clock: Arc::new(move || BEGIN.plus(begin.elapsed())),
             dial,
             user_agent: HeaderValue::from_static("mainstem-test/1 (https://example.org)"),
             intake_bytes: 64 * 1024 * 1024,
@@ -204,6 +237,8 @@ impl Net {
             inbound,
             reports,
             noting: open,
+            away,
+            poison: Arc::default(),
         }
     }
 
@@ -215,13 +250,39 @@ impl Net {
     }
 
     pub(crate) fn subscribe(&self, index: u32, cursor: Resume) {
-        self.handle.subscribe(Start {
+        self.handle.subscribe(self.host(index, cursor));
+    }
+
+    /// What the store knows of a host that was just added.
+    pub(crate) fn host(&self, index: u32, cursor: Resume) -> Start {
+        Start {
             id: HostId(HOST.0 + index),
             name: HostName::parse(&format!("h{index}.host.dev"), HostRules::Public).unwrap(),
             epoch: Epoch(0),
             cursor,
-            intake: Arc::new(Recorder(self.inbound_tx.clone())),
-        });
+            intake: Arc::new(Recorder(self.inbound_tx.clone(), Arc::clone(&self.poison))),
+            meter: Meter::default(),
+            allowance: UNLIMITED,
+            accounts: Arc::default(),
+            state: HostState::Idle,
+        }
+    }
+
+    pub(crate) fn live(&self) -> Live {
+        self.handle.live(HOST).unwrap()
+    }
+
+    /// Waits until the host shows that.
+    pub(crate) async fn shows<T>(&self, what: &str, wanted: impl Fn(&Live) -> Option<T>) -> T {
+        within(what, async {
+            loop {
+                if let Some(found) = wanted(&self.live()) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
     }
 
     pub(crate) async fn inbound(&mut self) -> Inbound {
@@ -264,9 +325,18 @@ impl Net {
     }
 
     /// The reason of the next change into `state`.
-    pub(crate) async fn state(&mut self, wanted: State) -> String {
+    pub(crate) async fn state(&mut self, wanted: HostState) -> String {
         self.report("a state", |report| match report {
             Report::State { state, reason, .. } if *state == wanted => Some(reason.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next meter that is reported.
+    pub(crate) async fn meter(&mut self) -> Meter {
+        self.report("a meter", |report| match report {
+            Report::Meter { meter, .. } => Some(*meter),
             _ => None,
         })
         .await
@@ -342,6 +412,19 @@ pub(crate) fn numbered(t: &'static str, seq: u64, bytes: usize) -> Vec<u8> {
 pub(crate) fn event_of(did: &'static str, t: &'static str, seq: u64, bytes: usize) -> Vec<u8> {
     let mut frame = to_vec(&Head { t, op: 1 }).unwrap();
     frame.extend(to_vec(&Body { did, pad: Pad(bytes), seq }).unwrap());
+    frame
+}
+
+/// An event that says when it was.
+pub(crate) fn event_at(seq: u64, time: &'static str) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Timed {
+        did: &'static str,
+        seq: u64,
+        time: &'static str,
+    }
+    let mut frame = to_vec(&Head { t: "#identity", op: 1 }).unwrap();
+    frame.extend(to_vec(&Timed { did: DID, seq, time }).unwrap());
     frame
 }
 

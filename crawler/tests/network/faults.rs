@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::fake_host::{Host, Net, after, error, event, padded_event, quick, read_head};
-use crawler::{Resume, State, Timing};
+use crate::fake_host::{BEGIN, Host, Net, after, error, event, padded_event, quick, read_head};
+use crawler::{Resume, Timing};
+use protocol::host_state::HostState;
 use protocol::reject::Reject;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -47,7 +48,7 @@ async fn check_violation(bytes: &[u8], reason: &str, code: u16) {
     let mut net = Net::follow(&host, Resume::Live, quick());
     let mut connection = host.accept().await;
     connection.send_raw(bytes).await;
-    assert_eq!(net.state(State::BackingOff).await, reason);
+    assert_eq!(net.state(HostState::BackingOff).await, reason);
     assert_eq!(connection.closed().await, code);
     host.accept().await.send_events([1]).await;
     net.expect(0, 0, [1]).await;
@@ -93,7 +94,7 @@ async fn text_message_closes_and_is_counted() {
     let mut connection = host.accept().await;
     futures_util::SinkExt::send(&mut connection.socket, Message::text("hello")).await.unwrap();
     assert_eq!(net.dropped().await.0, Reject::FrameText);
-    assert_eq!(net.state(State::BackingOff).await, "text message");
+    assert_eq!(net.state(HostState::BackingOff).await, "text message");
     assert_eq!(connection.closed().await, 1003);
 }
 
@@ -112,7 +113,7 @@ async fn eighth_malformed_frame_in_a_minute_closes() {
         let size = if index < 7 { 512 } else { 1 };
         assert_eq!(net.dropped().await, (Reject::FrameMalformed, size));
     }
-    assert_eq!(net.state(State::BackingOff).await, "too many malformed frames");
+    assert_eq!(net.state(HostState::BackingOff).await, "too many malformed frames");
     assert_eq!(connection.closed().await, 1008);
     host.accept_at(Some(7)).await;
 }
@@ -128,7 +129,7 @@ async fn silent_connection_is_dropped() {
     let mut net = Net::follow(&host, Resume::Live, timing);
     // Nobody answers its pings.
     let connection = host.accept().await;
-    assert_eq!(net.state(State::BackingOff).await, "silent for too long");
+    assert_eq!(net.state(HostState::BackingOff).await, "silent for too long");
     drop(connection);
     host.accept().await;
 }
@@ -147,7 +148,7 @@ async fn message_that_never_ends_is_given_up() {
         }
     };
     crate::fake_host::within("the close", trickle).await;
-    assert_eq!(net.state(State::BackingOff).await, "message took too long to arrive");
+    assert_eq!(net.state(HostState::BackingOff).await, "message took too long to arrive");
     assert_eq!(net.handle.intake_used_bytes(), 0);
 }
 
@@ -209,7 +210,7 @@ async fn quiet_connection_that_ends_kills_nothing() {
 }
 
 /// Answers the handshake with that; the host is in that state for that reason.
-async fn check_handshake(answer: &str, state: State, reason: &str) {
+async fn check_handshake(answer: &str, state: HostState, reason: &str) {
     let host = Host::listen().await;
     let mut net = Net::follow(&host, Resume::Live, quick());
     let mut stream = host.accept_raw().await;
@@ -223,27 +224,63 @@ async fn check_handshake(answer: &str, state: State, reason: &str) {
 async fn handshake_that_is_no_upgrade_backs_off() {
     let unavailable = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
     let reason = "handshake refused: HTTP 503 Service Unavailable";
-    check_handshake(unavailable, State::BackingOff, reason).await;
-    check_handshake("SSH-2.0-OpenSSH\r\n\r\n", State::BackingOff, "handshake failed").await;
+    check_handshake(unavailable, HostState::BackingOff, reason).await;
+    check_handshake("SSH-2.0-OpenSSH\r\n\r\n", HostState::BackingOff, "handshake failed").await;
     let other = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n";
-    check_handshake(other, State::BackingOff, "handshake failed: upgrade header").await;
+    check_handshake(other, HostState::BackingOff, "handshake failed: upgrade header").await;
     let unkeyed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                    Connection: Upgrade\r\nSec-WebSocket-Accept: bm8=\r\n\r\n";
     let reason = "handshake failed: sec-websocket-accept header";
-    check_handshake(unkeyed, State::BackingOff, reason).await;
+    check_handshake(unkeyed, HostState::BackingOff, reason).await;
     let endless = format!("HTTP/1.1 101 {}", "x".repeat(100_000));
-    check_handshake(&endless, State::BackingOff, "handshake failed").await;
+    check_handshake(&endless, HostState::BackingOff, "handshake failed").await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_named_and_not_followed() {
+    let moved = "HTTP/1.1 308 Permanent Redirect\r\nLocation: https://pds.host.dev/\r\n\r\n";
+    let reason = "handshake refused: HTTP 308 Permanent Redirect, a redirect to \
+                  https://pds.host.dev/";
+    check_handshake(moved, HostState::BackingOff, reason).await;
+    let nowhere = "HTTP/1.1 302 Found\r\n\r\n";
+    let reason = "handshake refused: HTTP 302 Found, a redirect to nowhere";
+    check_handshake(nowhere, HostState::BackingOff, reason).await;
+}
+
+/// I10: it costs itself a place among the dials for as long as a dial may take, and nobody else.
+#[tokio::test]
+async fn a_handshake_that_trickles_is_given_up_and_delays_nobody() {
+    let timing = Timing { dial_timeout: Duration::from_millis(300), ..quick() };
+    let (slow, other) = (Host::listen().await, Host::listen().await);
+    let mut net = Net::start(&[&slow, &other], timing);
+    net.subscribe(0, Resume::Live);
+    let mut stream = slow.accept_raw().await;
+    read_head(&mut stream).await;
+    let trickle = tokio::spawn(async move {
+        for byte in b"HTTP/1.1 101 Switching Protocols\r\n".iter().cycle() {
+            if stream.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    net.subscribe(1, Resume::Live);
+    let mut connection = other.accept().await;
+    connection.send_events([1]).await;
+    assert_eq!(net.inbound().await.ticket.seq.get(), 1);
+    assert_eq!(net.state(HostState::BackingOff).await, "dial or handshake timed out");
+    crate::fake_host::within("the close", trickle).await.unwrap();
 }
 
 #[tokio::test]
 async fn relay_is_refused_whatever_its_status() {
     let answer = "HTTP/1.1 429 Slow Down\r\nServer: indigo (ATProto-Relay)\r\n\r\n";
-    check_handshake(answer, State::Refused, "host is a relay").await;
+    check_handshake(answer, HostState::Refused, "host is a relay").await;
     let mut host = Host::listen().await;
     host.server = Some("mainstem/0.1.0 (atproto-relay)");
     let mut net = Net::follow(&host, Resume::Live, quick());
     host.accept().await;
-    assert_eq!(net.state(State::Refused).await, "host is a relay");
+    assert_eq!(net.state(HostState::Refused).await, "host is a relay");
 }
 
 #[tokio::test]
@@ -253,7 +290,7 @@ async fn connection_without_an_event_is_no_progress() {
     let mut net = Net::follow(&host, Resume::Live, timing);
     for _ in 0..8 {
         drop(host.accept().await);
-        net.state(State::BackingOff).await;
+        net.state(HostState::BackingOff).await;
     }
     // The ninth wait has grown to 128 ms at least; the first one was 2 ms at most.
     let dialled = tokio::time::timeout(Duration::from_millis(50), host.accept_raw()).await;
@@ -267,7 +304,7 @@ async fn dial_that_hangs_is_given_up_and_dialled_again() {
     let host = Host::listen().await;
     let mut net = Net::follow(&host, Resume::Live, timing);
     let hung = host.accept_raw().await;
-    assert_eq!(net.state(State::BackingOff).await, "dial or handshake timed out");
+    assert_eq!(net.state(HostState::BackingOff).await, "dial or handshake timed out");
     host.accept_raw().await;
     drop(hung);
 }
@@ -304,7 +341,7 @@ async fn redial_ends_the_wait() {
     let host = Host::listen().await;
     let mut net = Net::follow(&host, Resume::Live, timing);
     drop(host.accept().await);
-    net.state(State::BackingOff).await;
+    net.state(HostState::BackingOff).await;
     net.handle.redial(crate::fake_host::HOST);
     host.accept().await.send_events([1]).await;
     net.expect(0, 0, [1]).await;
@@ -321,10 +358,24 @@ async fn redial_comes_too_soon_after_a_dial() {
     let host = Host::listen().await;
     let mut net = Net::follow(&host, Resume::Live, timing);
     drop(host.accept().await);
-    net.state(State::BackingOff).await;
+    net.state(HostState::BackingOff).await;
     net.handle.redial(crate::fake_host::HOST);
     let dialled = tokio::time::timeout(Duration::from_millis(50), host.accept_raw()).await;
     assert!(dialled.is_err(), "anybody may send requestCrawl");
+}
+
+#[tokio::test]
+async fn redial_ends_a_refusal() {
+    let mut host = Host::listen().await;
+    host.server = Some("some (atproto-relay)");
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    host.accept().await;
+    net.state(HostState::Refused).await;
+    assert!(net.live().next_dial.unwrap() > BEGIN.plus(Duration::from_hours(5)));
+    host.server = None;
+    net.handle.redial(crate::fake_host::HOST);
+    host.accept().await.send_events([1]).await;
+    net.expect(0, 0, [1]).await;
 }
 
 #[tokio::test]
@@ -338,7 +389,7 @@ async fn stop_ends_a_wait_and_a_dial() {
     let mut net = Net::start(&[&away, &hanging], timing);
     net.subscribe(0, Resume::Live);
     drop(away.accept().await);
-    net.state(State::BackingOff).await;
+    net.state(HostState::BackingOff).await;
     net.subscribe(1, Resume::Live);
     let _hung = hanging.accept_raw().await;
     crate::fake_host::within("the stop", net.handle.clone().stop()).await;

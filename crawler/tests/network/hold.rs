@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::fake_host::{Host, Net, after, quick};
-use crawler::{Resume, State, Timing};
+use crawler::{Resume, Timing};
+use protocol::host_state::HostState;
 use tokio_tungstenite::tungstenite::Message;
 
 /// Lets every task come to where it waits.
@@ -59,7 +60,7 @@ async fn nobody_is_dialled_while_the_intake_is_held() {
     assert!(net.inbound.try_recv().is_err());
     net.handle.hold(false);
     net.expect(0, 8, [9, 10]).await;
-    net.state(State::BackingOff).await;
+    net.state(HostState::BackingOff).await;
     let mut connection = host.accept_at(Some(10)).await;
     connection.send_events([11]).await;
     net.expect(0, 10, [11]).await;

@@ -8,6 +8,10 @@ mod stream;
 
 mod faults;
 mod hold;
+mod idle;
+mod lifecycle;
+mod panics;
 mod shares;
+mod throttle;
 
 mod admission;

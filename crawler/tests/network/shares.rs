@@ -2,6 +2,7 @@
 
 use crate::fake_host::{Host, Net, padded_event, quick};
 use crawler::{Inbound, Resume};
+use protocol::host_state::HostState;
 
 async fn take(net: &mut Net, count: usize) -> Vec<Inbound> {
     let mut taken = Vec::new();
@@ -80,5 +81,26 @@ async fn host_waits_for_the_common_budget_in_its_turn() {
         held.push(net.inbound().await);
     }
     drop(held);
+    assert_eq!(net.handle.intake_used_bytes(), 0);
+}
+
+/// I10: who claims a large message and sends it slowly holds its own share of what may arrive.
+#[tokio::test]
+async fn a_large_claim_that_trickles_delays_no_large_message_of_others() {
+    let (slow, other) = (Host::listen().await, Host::listen().await);
+    let mut net = Net::start(&[&slow, &other], quick());
+    net.subscribe(0, Resume::Live);
+    let mut claiming = slow.accept().await;
+    // Five megabytes are claimed, a byte comes.
+    claiming.send_raw(&[0x82, 127, 0, 0, 0, 0, 0, 0x4c, 0x4b, 0x40, 0]).await;
+    net.subscribe(1, Resume::Live);
+    let mut connection = other.accept().await;
+    for seq in 1..=10 {
+        connection.send(padded_event(seq, 4_900_000)).await;
+        assert_eq!(net.inbound().await.ticket.seq.get(), seq);
+    }
+    assert_eq!(net.handle.intake_used_bytes(), 5_000_000);
+    drop(claiming);
+    net.state(HostState::BackingOff).await;
     assert_eq!(net.handle.intake_used_bytes(), 0);
 }

@@ -10,7 +10,7 @@ use crawler::admission::{self, Refusal};
 use protocol::datetime;
 use protocol::fetch::Fetch;
 use protocol::host::{HostName, HostRules};
-use protocol::host_state::HostState;
+use protocol::host_state::{Allowance, HostState};
 use serde_json::{Value, json};
 use storage::Host;
 use tokio::sync::Semaphore;
@@ -162,6 +162,15 @@ impl Hosts {
                 _ => Resume::After(host.cursor),
             },
             intake: Arc::new(intake),
+            meter: host.meter,
+            allowance: Allowance {
+                per_second: u64::MAX,
+                per_hour: u64::MAX,
+                per_day: u64::MAX,
+                accounts: self.accounts_max,
+            },
+            accounts: self.storage.account_count(host.id),
+            state: host.state,
         });
     }
 }

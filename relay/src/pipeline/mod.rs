@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use crawler::{Report, State, Told};
+use crawler::{Report, Told};
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::host_state::HostState;
-use protocol::ids::Micros;
+use protocol::ids::{HostId, Micros};
 use protocol::tripwire::{Point, Tripwire};
 use storage::HostNote;
 use tokio::net::TcpListener;
@@ -239,8 +239,10 @@ async fn forward_reports(mut reports: mpsc::Receiver<Told>, storage: storage::Ha
         let noted = match told.report.clone() {
             Report::State { host, state, reason, at } => {
                 tracing::debug!(%host, state = state.name(), %reason, "host");
-                let Some(state) = host_state(state) else { continue };
-                storage.note_host(HostNote::State { host, state, reason, at }).await
+                note_state(&storage, host, state, reason, at).await
+            }
+            Report::Meter { host, meter } => {
+                storage.note_host(HostNote::Meter { host, meter }).await
             }
             Report::Reset { host, epoch, reason } => {
                 tracing::info!(%host, %reason, "host sequence went backwards");
@@ -267,15 +269,19 @@ async fn forward_reports(mut reports: mpsc::Receiver<Told>, storage: storage::Ha
     }
 }
 
-/// What the store keeps of a task's state; a stop of ours is none of the host's.
-fn host_state(state: State) -> Option<HostState> {
-    match state {
-        State::Connecting => Some(HostState::Connecting),
-        State::Streaming => Some(HostState::Streaming),
-        State::BackingOff => Some(HostState::BackingOff),
-        State::Refused => Some(HostState::Refused),
-        State::Stopped => None,
+/// The state of a host; what went wrong is kept beyond it.
+async fn note_state(
+    storage: &storage::Handle,
+    host: HostId,
+    state: HostState,
+    reason: String,
+    at: Micros,
+) -> Result<(), storage::Error> {
+    if matches!(state, HostState::BackingOff | HostState::Refused) {
+        let text = reason.clone();
+        storage.note_host(HostNote::Error { host, text, at }).await?;
     }
+    storage.note_host(HostNote::State { host, state, reason, at }).await
 }
 
 fn storage_options(config: &Serve, clock: Clock, tripwire: Tripwire) -> storage::Options {
