@@ -21,4 +21,5 @@ pub mod plc_export;
 pub mod process;
 pub mod server;
 pub mod shutdown;
+pub mod status;
 pub mod telemetry;

@@ -20,7 +20,7 @@ pub struct Network {
 
 /// The address of who asks, for limits and logs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Client(pub(super) IpAddr);
+pub(crate) struct Client(pub(crate) IpAddr);
 
 impl Network {
     fn contains(&self, address: IpAddr) -> bool {

@@ -1,4 +1,4 @@
-//! Whether the relay works, and a word to people who open its address in a browser.
+//! Whether the relay works.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,17 +19,4 @@ pub(super) async fn health(State(api): State<Api>) -> (StatusCode, Json<Value>) 
         return (StatusCode::OK, Json(json!({ "version": version })));
     };
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "version": version, "error": error })))
-}
-
-/// Plain text, for people.
-pub(super) async fn banner() -> &'static str {
-    concat!(
-        "This is Mainstem ",
-        env!("CARGO_PKG_VERSION"),
-        ", a relay of the AT Protocol network.\n\n",
-        "Subscribe:  /xrpc/com.atproto.sync.subscribeRepos (WebSocket, ?cursor= to resume)\n",
-        "Hosts:      /xrpc/com.atproto.sync.listHosts\n",
-        "Your PDS:   POST /xrpc/com.atproto.sync.requestCrawl ",
-        "{\"hostname\": \"pds.example.com\"}\n",
-    )
 }

@@ -26,12 +26,15 @@ use axum::routing::{any, get, post};
 use protocol::host::HostRules;
 use protocol::ids::Micros;
 
+pub(crate) use self::client::Client;
 pub use self::client::Network;
 pub use self::error::XrpcError;
+pub(crate) use self::params::Params;
 pub use self::reads::Reads;
 use crate::fanout::Fanout;
 use crate::headroom::Headroom;
 use crate::pipeline::Hosts;
+use crate::status::{self, Status};
 
 /// What the endpoints answer from.
 #[derive(Clone)]
@@ -48,6 +51,8 @@ pub struct Api {
     pub rules: HostRules,
     /// Who may say whom it speaks for.
     pub proxies: Arc<[Network]>,
+    /// What the status pages share.
+    pub status: Arc<Status>,
     /// Whether the disk has room.
     pub headroom: Headroom,
     /// The time.
@@ -57,7 +62,7 @@ pub struct Api {
 /// The routes.
 pub fn router(api: Api) -> Router {
     Router::new()
-        .route("/", get(health::banner))
+        .merge(status::router())
         .route("/_health", get(health::health))
         .route("/xrpc/_health", get(health::health))
         .route("/xrpc/com.atproto.sync.subscribeRepos", any(subscribe_repos::subscribe))

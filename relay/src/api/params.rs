@@ -9,11 +9,11 @@ use protocol::did::Did;
 use super::error::XrpcError;
 
 /// The query's parameters, in order.
-pub(super) struct Params(Vec<(String, String)>);
+pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// A parameter's text, if it is there. Given twice, the first counts.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 

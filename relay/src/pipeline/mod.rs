@@ -28,6 +28,7 @@ use crate::fanout::{self, Fanout};
 use crate::headroom;
 use crate::outreach;
 use crate::plc_export;
+use crate::status::Status;
 use crate::{fault, metrics, panics, server};
 
 /// A running relay.
@@ -154,9 +155,11 @@ impl Relay {
         };
         let accounts_max = config.accounts_per_host_max;
         let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience, accounts_max));
+        let reads = Reads::new(storage.clone());
         let api = Api {
             storage: storage.clone(),
-            reads: Reads::new(storage.clone()),
+            status: Status::start(reads.clone(), storage.log(), consumers.clone(), stopped.clone()),
+            reads,
             fanout: consumers.clone(),
             hosts: Arc::clone(&hosts),
             rules: config.rules(),
