@@ -167,8 +167,8 @@ impl Handle {
         self.answered(answer).await
     }
 
-    /// Notes a fact about a host. A reset and a ban are committed when this returns; the others
-    /// are written with the next commit.
+    /// Notes a fact about a host. What an operator wants, a reset and a standing are committed when
+    /// this returns; the others are written with the next commit.
     pub async fn note_host(&self, note: HostNote) -> Result<(), Error> {
         if !note.is_urgent() {
             return self.send(Message::Note { note, reply: None }).await;

@@ -51,7 +51,7 @@ pub enum HostNote {
         /// All of it.
         meter: Meter,
     },
-    /// Its standing has changed. Written with the next commit.
+    /// Its standing has changed.
     Level {
         /// The host.
         host: HostId,
@@ -111,10 +111,11 @@ impl HostNote {
         }
     }
 
-    /// Whether the caller waits for its commit. The others are told often (every dial of every
-    /// host), and losing the last of them in a crash loses nothing that a start does not repair.
+    /// Whether the caller waits for its commit: these are rare, and what follows from them must not
+    /// be taken back by a crash. The others are told often (every dial of every host), and losing
+    /// the last of them in a crash loses nothing that a start does not repair.
     pub(crate) fn is_urgent(&self) -> bool {
-        self.is_wish() || matches!(self, Self::Reset { .. })
+        self.is_wish() || matches!(self, Self::Reset { .. } | Self::Level { .. })
     }
 
     /// Whether somebody wants it so; the others are what was seen.
