@@ -110,6 +110,109 @@ impl Fanout {
     }
 }
 
+/// What hosts may, and what comes of it.
+#[derive(Clone)]
+pub struct Hosts {
+    throttled: Counter,
+    lifted: Counter,
+    accounts_over: Gauge,
+    hosts_over: Gauge,
+    raised: Counter,
+    lowered: Counter,
+    new_refused: Counter,
+    aliases_refused: Counter,
+    domain_bans: Gauge,
+}
+
+impl Hosts {
+    /// Registers them.
+    pub fn register() -> Self {
+        describe_counter!(
+            "mainstem_relay_quota_throttled_total",
+            "Accounts throttled because a host's limit fell below what it has; those that begin \
+             throttled are not counted."
+        );
+        describe_counter!(
+            "mainstem_relay_quota_lifted_total",
+            "Throttled accounts let go since they fit into their host's limit again."
+        );
+        describe_gauge!(
+            "mainstem_relay_quota_throttled_accounts",
+            "Accounts that are throttled for their host's limit."
+        );
+        describe_gauge!(
+            "mainstem_relay_quota_throttled_hosts",
+            "Hosts that have accounts throttled for their limit."
+        );
+        describe_counter!(
+            "mainstem_relay_quota_levels_total",
+            "Changes of a host's standing: up after clean days, down after an hour of abuse."
+        );
+        describe_counter!(
+            "mainstem_relay_new_hosts_refused_total",
+            "requestCrawl of unknown hosts when as many as may come within a day had come."
+        );
+        describe_counter!(
+            "mainstem_relay_aliases_refused_total",
+            "Names refused since they are another name of a known host."
+        );
+        describe_gauge!("mainstem_relay_domain_bans", "Domains whose hosts are refused.");
+        let levels = |to: &'static str| counter!("mainstem_relay_quota_levels_total", "to" => to);
+        Self {
+            throttled: counter!("mainstem_relay_quota_throttled_total"),
+            lifted: counter!("mainstem_relay_quota_lifted_total"),
+            accounts_over: gauge!("mainstem_relay_quota_throttled_accounts"),
+            hosts_over: gauge!("mainstem_relay_quota_throttled_hosts"),
+            raised: levels("up"),
+            lowered: levels("down"),
+            new_refused: counter!("mainstem_relay_new_hosts_refused_total"),
+            aliases_refused: counter!("mainstem_relay_aliases_refused_total"),
+            domain_bans: gauge!("mainstem_relay_domain_bans"),
+        }
+    }
+
+    /// So many accounts were throttled.
+    pub fn throttled(&self, accounts: usize) {
+        self.throttled.increment(accounts as u64);
+    }
+
+    /// So many accounts were let go.
+    pub fn lifted(&self, accounts: usize) {
+        self.lifted.increment(accounts as u64);
+    }
+
+    /// So many accounts of so many hosts are throttled.
+    pub fn over_limit(&self, accounts: u64, hosts: u64) {
+        self.accounts_over.set(accounts as f64);
+        self.hosts_over.set(hosts as f64);
+    }
+
+    /// A host has grown.
+    pub fn raised(&self) {
+        self.raised.increment(1);
+    }
+
+    /// A host has fallen.
+    pub fn lowered(&self) {
+        self.lowered.increment(1);
+    }
+
+    /// A host came on a day on which enough had come.
+    pub fn new_host_refused(&self) {
+        self.new_refused.increment(1);
+    }
+
+    /// A name was refused.
+    pub fn alias_refused(&self) {
+        self.aliases_refused.increment(1);
+    }
+
+    /// So many domains are banned.
+    pub fn domain_bans(&self, domains: usize) {
+        self.domain_bans.set(domains as f64);
+    }
+}
+
 /// The process's own figures, under the names that every Prometheus client uses.
 pub struct Process {
     cpu_seconds: Gauge,

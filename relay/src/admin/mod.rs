@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::fanout::Fanout;
 use crate::metrics;
-use crate::pipeline;
+use crate::pipeline::Hosts;
 use crate::server;
 
 /// What is served apart from the public.
@@ -38,6 +38,8 @@ pub struct Ports {
     pub headroom: u64,
     /// Takes commands about accounts.
     pub verifier: verifier::Handle,
+    /// The hosts.
+    pub hosts: Arc<Hosts>,
     /// Where metrics are asked for.
     pub metrics_listener: std::net::TcpListener,
     /// Where the admin API is asked for, and who may.
@@ -76,7 +78,8 @@ pub fn start(
         .enable_all()
         .build()
         .context("start the admin runtime")?;
-    let Ports { recorder, fanout, storage, headroom, verifier, metrics_listener, admin } = ports;
+    let Ports { recorder, fanout, storage, headroom, verifier, .. } = ports;
+    let Ports { hosts, metrics_listener, admin, .. } = ports;
     let process = metrics::Process::register();
     let scrape = Arc::new(Scrape { recorder, fanout, process });
     let metrics_router =
@@ -89,7 +92,7 @@ pub fn start(
         if let Some((listener, token)) = admin {
             let router = Router::new()
                 .route("/admin/hosts", get(list_hosts))
-                .with_state(storage.clone())
+                .with_state((storage.clone(), hosts))
                 .merge(backup::router(storage.clone(), headroom))
                 .merge(accounts::router(storage, verifier))
                 .layer(middleware::from_fn_with_state(token, authorise));
@@ -139,9 +142,9 @@ async fn authorise(State(token): State<Token>, request: Request, next: Next) -> 
 }
 
 /// Every host with its state, its reason and since when.
-async fn list_hosts(State(storage): State<storage::Handle>) -> Json<Value> {
+async fn list_hosts(State((storage, hosts)): State<(storage::Handle, Arc<Hosts>)>) -> Json<Value> {
     let rows = storage.hosts(None, HOSTS_LISTED_MAX);
-    let rows: Vec<Value> = rows.iter().map(pipeline::describe).collect();
+    let rows: Vec<Value> = rows.iter().map(|host| hosts.describe(host)).collect();
     Json(json!({ "hosts": rows }))
 }
 

@@ -1,7 +1,10 @@
 //! XRPC errors: `{"error": Name, "message": text}`.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -11,12 +14,19 @@ pub struct XrpcError {
     status: StatusCode,
     name: &'static str,
     message: String,
+    retry_after: Option<Duration>,
 }
 
 impl XrpcError {
     /// With a name from the lexicon.
     pub fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
-        Self { status, name, message: message.into() }
+        Self { status, name, message: message.into(), retry_after: None }
+    }
+
+    /// With `Retry-After`, in whole seconds.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// 400 with a name from the lexicon.
@@ -65,6 +75,11 @@ impl From<storage::Error> for XrpcError {
 impl IntoResponse for XrpcError {
     fn into_response(self) -> Response {
         let body = Json(json!({ "error": self.name, "message": self.message }));
-        (self.status, body).into_response()
+        let mut response = (self.status, body).into_response();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }

@@ -8,7 +8,7 @@ use storage::Host;
 
 use super::params::Params;
 use super::{Api, XrpcError};
-use crate::pipeline;
+use crate::pipeline::Hosts;
 
 /// Answers `{hostname, seq, accountCount, status}`.
 pub(super) async fn get_host_status(
@@ -20,15 +20,15 @@ pub(super) async fn get_host_status(
     let name = HostName::parse(text, api.rules)
         .map_err(|error| XrpcError::invalid(format!("parameter hostname: {error}")))?;
     let host = api.storage.host_by_name(&name).ok_or_else(XrpcError::host_not_found)?;
-    Ok(Json(entry(&host)))
+    Ok(Json(entry(&api.hosts, &host)))
 }
 
 /// What the lexicon tells of a host.
-pub(super) fn entry(host: &Host) -> Value {
+pub(super) fn entry(hosts: &Hosts, host: &Host) -> Value {
     json!({
         "hostname": host.name.as_str(),
         "seq": host.cursor.get(),
         "accountCount": host.accounts,
-        "status": pipeline::status(host),
+        "status": hosts.status(host),
     })
 }

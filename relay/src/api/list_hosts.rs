@@ -22,7 +22,7 @@ pub(super) async fn list_hosts(
         )),
     };
     let page = api.storage.hosts(after, limit);
-    let hosts: Vec<Value> = page.iter().map(entry).collect();
+    let hosts: Vec<Value> = page.iter().map(|host| entry(&api.hosts, host)).collect();
     let mut answer = json!({ "hosts": hosts });
     if let (true, Some(last)) = (page.len() == limit, page.last()) {
         answer["cursor"] = json!(last.id.to_string());

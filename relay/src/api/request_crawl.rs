@@ -1,5 +1,7 @@
 //! `com.atproto.sync.requestCrawl`: a host asks to be subscribed to.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -36,9 +38,9 @@ fn refusal(error: &CrawlError) -> XrpcError {
         CrawlError::Invalid(_) => XrpcError::invalid(message),
         CrawlError::Banned => XrpcError::bad("HostBanned", message),
         CrawlError::NotFound(_) => XrpcError::bad("HostNotFound", message),
-        CrawlError::Busy => {
-            XrpcError::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message)
-        }
+        CrawlError::Alias(_) => XrpcError::invalid(message),
+        CrawlError::Busy => too_many(message).retry_after(BUSY_WAIT),
+        CrawlError::DayFull(wait) => too_many(message).retry_after(*wait),
         CrawlError::Held => {
             XrpcError::new(StatusCode::SERVICE_UNAVAILABLE, "NotEnoughResources", message)
         }
@@ -48,5 +50,11 @@ fn refusal(error: &CrawlError) -> XrpcError {
     }
 }
 
+fn too_many(message: String) -> XrpcError {
+    XrpcError::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message)
+}
+
+/// Askers are paced by the second; a provider that has asked for all its hosts waits longer.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// A hostname has at most 253 characters.
 const BODY_BYTES_MAX: usize = 4 << 10;

@@ -16,11 +16,13 @@ use crate::fault::Fault;
 use crate::plc_export;
 
 mod commands;
+mod quotas;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use commands::{Backup, Check, CheckFrame, Demo, Tail};
+pub use quotas::{EventRates, Quotas};
 pub use values::ByteSize;
 use values::{
     parse_commit_interval, parse_consumers, parse_contact, parse_dns_server, parse_duration,
@@ -164,15 +166,9 @@ pub struct Serve {
     )]
     pub lenient_hosts: Vec<String>,
 
-    /// Live accounts that one host may have; new ones beyond it are throttled.
-    #[arg(
-        long,
-        env = "MAINSTEM_ACCOUNTS_PER_HOST_MAX",
-        value_name = "N",
-        default_value_t = 5_000_000,
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    pub accounts_per_host_max: u64,
+    /// What hosts may.
+    #[command(flatten)]
+    pub quotas: Quotas,
 
     /// How long events are kept for replay.
     #[arg(

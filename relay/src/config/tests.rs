@@ -1,6 +1,8 @@
 //! What flags mean, and how wrong ones are refused.
 
 use clap::Parser as _;
+use crawler::allowance::Bounds;
+use protocol::host_state::Allowance;
 
 use super::*;
 use crate::cli::{Cli, Command};
@@ -33,7 +35,6 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.consumers_max, config.consumers_per_address), (5_000, 2_000));
     assert_eq!(config.trusted_proxies, []);
     assert_eq!(config.durability, Durability::Fsync);
-    assert_eq!(config.accounts_per_host_max, 5_000_000);
     assert_eq!(config.handles, Handles::Verify);
     assert_eq!(config.dns_servers, []);
     assert_eq!((config.plc_export, config.plc_export_from), (None, ExportFrom::Now));
@@ -73,6 +74,14 @@ fn bad_values_are_refused_with_which_and_why() {
     check(&["--consumers-per-address", "many"], "--consumers-per-address", "not a number");
     check(&["--trusted-proxy", "proxy.example.com"], "--trusted-proxy", "not a network");
     check(&["--trusted-proxy", "10.0.0.0/33"], "--trusted-proxy", "an address has 32");
+    check(&["--accounts-per-host-base", "0"], "--accounts-per-host-base", "not in 1..");
+    check(&["--accounts-per-host-max", "all"], "--accounts-per-host-max", "invalid digit");
+    check(&["--host-events-base", "500"], "--host-events-base", "such as 500/s");
+    check(&["--host-events-max", "500/m"], "--host-events-max", "use s, h or d");
+    check(&["--host-events-max", "5/s,6/s"], "--host-events-max", "two rates for 's'");
+    check(&["--host-events-max", "0/s"], "--host-events-max", "greater than 0");
+    check(&["--trusted-domain", "https://x.com"], "--trusted-domain", "not a domain");
+    check(&["--new-hosts-per-day", "few"], "--new-hosts-per-day", "invalid digit");
     check(&["--frobnicate"], "--frobnicate", "unexpected argument");
 }
 
@@ -124,6 +133,51 @@ fn a_host_is_strict_or_lenient_but_not_both() {
     assert!(error.contains("--lenient-host 'a.example.com'"), "{error}");
     let error = serve(&["--lenient-host", "localhost:1"]).unwrap().lenience().unwrap_err();
     assert!(error.to_string().starts_with("--lenient-host 'localhost:1'"), "{error}");
+}
+
+#[test]
+fn hosts_have_the_documented_quotas_and_development_networks_those_that_they_ask_for() {
+    let allowance = |per_second, per_hour, per_day, accounts| Allowance {
+        per_second,
+        per_hour,
+        per_day,
+        accounts,
+    };
+    let check = |arguments: &[&str], base: Allowance, ceiling: Allowance| {
+        let config = serve(arguments).unwrap();
+        let bounds = config.quotas.bounds(config.rules()).unwrap();
+        assert_eq!(bounds, Bounds { base, ceiling }, "{arguments:?}");
+    };
+    let base = allowance(500, 200_000, 1_000_000, 1_000);
+    let ceiling = allowance(5_000, 5_000_000, 50_000_000, 5_000_000);
+    check(&[], base, ceiling);
+    // A lower ceiling lowers the base that nobody asked for.
+    let low = ["--accounts-per-host-max", "2", "--host-events-max", "100/s,1000/h"];
+    let lowered = allowance(100, 1_000, 1_000_000, 2);
+    check(&low, lowered, allowance(100, 1_000, u64::MAX, 2));
+    let none = allowance(u64::MAX, u64::MAX, u64::MAX, 5_000_000);
+    check(&["--allow-insecure-hosts"], none, none);
+    let asked = ["--allow-insecure-hosts", "--host-events-base", "9/s"];
+    check(&asked, Allowance { per_second: 9, ..none }, none);
+
+    let config = serve(&[]).unwrap().quotas;
+    assert_eq!(config.trusted_domains, ["*.host.bsky.network".parse().unwrap()]);
+    assert_eq!(config.new_hosts_max(HostRules::Public), Some(200));
+    assert_eq!(config.new_hosts_max(HostRules::Insecure), None);
+    let config = serve(&["--new-hosts-per-day", "0"]).unwrap().quotas;
+    assert_eq!(config.new_hosts_max(HostRules::Insecure), Some(0));
+}
+
+#[test]
+fn a_base_is_not_more_than_its_ceiling() {
+    let check = |arguments: &[&str], expected: &str| {
+        let config = serve(arguments).unwrap();
+        let error = config.quotas.bounds(config.rules()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let accounts = ["--accounts-per-host-base", "3", "--accounts-per-host-max", "2"];
+    check(&accounts, "--accounts-per-host-base 3: more than --accounts-per-host-max 2");
+    check(&["--host-events-base", "6000/s"], "--host-events-base: more than --host-events-max");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The whole data path on one screen: crawler → verifier → storage → fan-out, and back in order.
 
+mod alias;
+mod conduct;
 mod entry;
+mod governor;
 mod hosts;
 mod intake;
 mod recall;
@@ -20,7 +23,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-pub use self::hosts::{CrawlError, Hosts, describe, status};
+use self::conduct::Ledger;
+pub use self::hosts::{CrawlError, Hosts, HostsError, status};
 use crate::admin::{self, Ports, Token};
 use crate::api::{self, Api, Reads};
 use crate::config::{self, Serve};
@@ -43,12 +47,16 @@ pub struct Relay {
     pub admin_address: Option<SocketAddr>,
     /// Hosts subscribed to at the start.
     pub hosts_at_start: usize,
+    /// The hosts, for those who operate it.
+    pub hosts: Arc<Hosts>,
     crawler: crawler::Handle,
     verifier: verifier::Handle,
     panics: std::thread::JoinHandle<()>,
     export: Option<JoinHandle<()>>,
     reports: JoinHandle<()>,
     room: JoinHandle<()>,
+    governor: JoinHandle<()>,
+    aliases: JoinHandle<()>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     consumers: Fanout,
@@ -62,7 +70,7 @@ impl Relay {
     /// Starts every stage, from the last to the first: whatever comes in finds its way out.
     #[expect(clippy::too_many_lines, reason = "wiring: a straight story without branches")]
     pub async fn start(config: &Serve, recorder: PrometheusHandle) -> anyhow::Result<Self> {
-        let (listed, lenience) = (config.host_names()?, config.lenience()?);
+        let (listed, rules) = (config.host_names()?, hosts::Rules::of(config)?);
         let token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         let clock = fault::clock(&config.faults, clock());
         let tripwire = fault::tripwire(&config.faults, &config.data_dir);
@@ -105,6 +113,8 @@ impl Relay {
         })?;
         let fetch = outreach::fetcher(Arc::clone(&dialer), &config.user_agent())?;
         let (log, now) = (storage.clone(), Arc::clone(&clock));
+        let ledger = Ledger::default();
+        let conduct = ledger.clone();
         let (on_panic, panics) = panics::start(&config.data_dir)?;
         let timing = verifier::Timing::default();
         let verifier = verifier::start(
@@ -118,6 +128,7 @@ impl Relay {
             storage.settled(),
             Arc::new(move |verdicts: Vec<verifier::Verdict>| {
                 let now = now();
+                verdicts.iter().for_each(|verdict| note_conduct(&conduct, verdict, now));
                 log.submit(
                     verdicts.into_iter().map(|verdict| entry::entry(verdict, now)).collect(),
                 );
@@ -145,17 +156,17 @@ impl Relay {
         let (reports_tx, reports_rx) = mpsc::channel(REPORTS_MAX);
         let options = crawler_options(config, dialer, Arc::clone(&clock), tripwire.clone())?;
         let crawler = crawler::start(options, reports_tx);
-        let reports = tokio::spawn(forward_reports(reports_rx, storage.clone()));
+        let reports = tokio::spawn(forward_reports(reports_rx, storage.clone(), ledger.clone()));
         let stages = hosts::Stages {
             storage: storage.clone(),
             crawler: crawler.clone(),
             verifier: verifier.clone(),
             fetch,
             headroom: room.headroom(),
+            clock: Arc::clone(&clock),
         };
-        let accounts_max = config.accounts_per_host_max;
-        let hosts = Arc::new(Hosts::new(stages, config.rules(), lenience, accounts_max));
         let reads = Reads::new(storage.clone());
+        let hosts = Arc::new(Hosts::new(stages, rules));
         let api = Api {
             storage: storage.clone(),
             status: Status::start(reads.clone(), storage.log(), consumers.clone(), stopped.clone()),
@@ -176,27 +187,33 @@ impl Relay {
             storage: storage.clone(),
             headroom: config.disk_headroom.0,
             verifier: verifier.clone(),
+            hosts: Arc::clone(&hosts),
             metrics_listener,
             admin,
         };
         let admin = admin::start(ports, stopped)?;
         for name in listed {
             let start = if config.backfill { storage::Start::Oldest } else { storage::Start::Live };
-            hosts.add(name, start).await.context("add a listed host")?;
+            hosts.list(name, start).await.context("add a listed host")?;
         }
         let hosts_at_start = hosts.subscribe_all();
+        let governor = governor::start(Arc::clone(&hosts), ledger);
+        let aliases = alias::start(Arc::clone(&hosts));
         Ok(Self {
             storage,
             address,
             metrics_address,
             admin_address,
             hosts_at_start,
+            hosts,
             crawler,
             verifier,
             panics,
             export,
             reports,
             room,
+            governor,
+            aliases,
             stop,
             serving,
             consumers,
@@ -209,8 +226,10 @@ impl Relay {
     /// consumers have it; close.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { storage, crawler, verifier, panics, export, reports, room, .. } = self;
-        let Self { stop, serving, consumers, admin, tripwire, .. } = self;
-        room.abort();
+        let Self { governor, aliases, stop, serving, consumers, admin, tripwire, .. } = self;
+        for task in [room, governor, aliases] {
+            task.abort();
+        }
         crawler.stop().await;
         tripwire.pass(Point::ShutdownCrawler);
         // What it has read and not noted is read again.
@@ -236,8 +255,19 @@ impl Relay {
     }
 }
 
+/// Drops of hostile kinds are held against the host that caused them.
+fn note_conduct(ledger: &Ledger, verdict: &verifier::Verdict, now: Micros) {
+    if let verifier::Outcome::Reject { reject, host, .. } = &verdict.outcome {
+        ledger.dropped(*host, *reject, now);
+    }
+}
+
 /// What hosts' tasks report goes into the store; a reset before the first ticket of its epoch.
-async fn forward_reports(mut reports: mpsc::Receiver<Told>, storage: storage::Handle) {
+async fn forward_reports(
+    mut reports: mpsc::Receiver<Told>,
+    storage: storage::Handle,
+    ledger: Ledger,
+) {
     while let Some(told) = reports.recv().await {
         let noted = match told.report.clone() {
             Report::State { host, state, reason, at } => {
@@ -256,6 +286,7 @@ async fn forward_reports(mut reports: mpsc::Receiver<Told>, storage: storage::Ha
                 storage.note_host(HostNote::Gap { host, reason }).await
             }
             Report::Dropped { host, reject, excerpt, at } => {
+                ledger.dropped(host, reject, at);
                 // The queue may be full, and waiting for it would hold up this runtime.
                 let (storage, entry) =
                     (storage.clone(), entry::frame_reject(host, reject, excerpt, at));

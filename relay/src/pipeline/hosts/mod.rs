@@ -1,0 +1,359 @@
+//! The hosts: which there are, what each may, and how each is subscribed to. How one comes in by
+//! itself is in `crawl`, what operators do with them in `operate`, how they are shown in `shown`.
+
+mod crawl;
+mod operate;
+mod shown;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crawler::Resume;
+use crawler::allowance::{Bounds, GROWN, Standing};
+use futures_util::future::join_all;
+use protocol::fetch::Fetch;
+use protocol::host::{HostName, HostRules};
+use protocol::host_state::{Allowance, HostState};
+use protocol::ids::{HostId, Micros};
+use storage::{Host, HostNote};
+use tokio::sync::Semaphore;
+use verifier::{Lenience, Origin};
+
+pub use self::crawl::CrawlError;
+use self::crawl::{ADMISSIONS_MAX, ASK_BURST, ASK_INTERVAL, NewHosts};
+pub use self::operate::HostsError;
+pub use self::shown::status;
+use super::Clock;
+use super::intake::HostIntake;
+use crate::config::Serve;
+use crate::domains::{Domain, Domains};
+use crate::headroom::Headroom;
+use crate::metrics;
+use crate::outreach::Pace;
+
+/// All hosts, known and running.
+pub struct Hosts {
+    storage: storage::Handle,
+    crawler: crawler::Handle,
+    verifier: verifier::Handle,
+    fetch: Fetch,
+    headroom: Headroom,
+    clock: Clock,
+    metrics: metrics::Hosts,
+    rules: Rules,
+    /// Domains whose hosts are refused, as the store has them.
+    bans: RwLock<Arc<Domains>>,
+    /// The hosts that have a task, as the verifier knows them. Invariant: changes only together
+    /// with the crawler's tasks, and while `changes` is held or before anybody can ask for one.
+    running: Mutex<HashMap<HostId, Arc<Origin>>>,
+    /// Hosts are added, ended and begun by one at a time.
+    changes: tokio::sync::Mutex<()>,
+    /// Admissions under way at once.
+    admissions: Semaphore,
+    /// Who asks for crawls, and how often.
+    askers: Pace<IpAddr>,
+    /// Hosts that came by themselves in the last day.
+    new_hosts: NewHosts,
+}
+
+/// The stages that a host is connected to.
+pub(super) struct Stages {
+    pub(super) storage: storage::Handle,
+    pub(super) crawler: crawler::Handle,
+    pub(super) verifier: verifier::Handle,
+    pub(super) fetch: Fetch,
+    pub(super) headroom: Headroom,
+    pub(super) clock: Clock,
+}
+
+/// What the operator has set for hosts.
+pub(super) struct Rules {
+    /// Which names are hosts.
+    pub(super) names: HostRules,
+    /// What single hosts may leave out of a proof.
+    pub(super) lenience: HashMap<HostName, Lenience>,
+    /// What hosts may at least and at most.
+    pub(super) bounds: Bounds,
+    /// Whose hosts are fully grown from the start.
+    pub(super) trusted: Domains,
+    /// Hosts that may come by themselves within a day; `None`: any number.
+    pub(super) new_hosts_max: Option<usize>,
+}
+
+impl Rules {
+    pub(super) fn of(config: &Serve) -> anyhow::Result<Self> {
+        let (names, quotas) = (config.rules(), &config.quotas);
+        Ok(Self {
+            names,
+            lenience: config.lenience()?,
+            bounds: quotas.bounds(names)?,
+            trusted: quotas.trusted_domains.iter().cloned().collect(),
+            new_hosts_max: quotas.new_hosts_max(names),
+        })
+    }
+}
+
+impl Hosts {
+    /// With what the store remembers of bans and of hosts that came.
+    pub(super) fn new(stages: Stages, rules: Rules) -> Self {
+        let Stages { storage, crawler, verifier, fetch, headroom, clock } = stages;
+        let new_hosts = NewHosts::new(rules.new_hosts_max);
+        let hosts = Self {
+            bans: RwLock::new(Arc::new(banned(&storage.domain_bans()))),
+            storage,
+            crawler,
+            verifier,
+            fetch,
+            headroom,
+            clock,
+            metrics: metrics::Hosts::register(),
+            rules,
+            running: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+            admissions: Semaphore::new(ADMISSIONS_MAX),
+            askers: Pace::new(ASK_INTERVAL, ASK_BURST),
+            new_hosts,
+        };
+        hosts.metrics.domain_bans(hosts.storage.domain_bans().len());
+        hosts.remember_new_hosts();
+        hosts
+    }
+
+    /// Subscribes to everything that the store knows and nobody refuses. What was idle stays so.
+    pub(super) fn subscribe_all(&self) -> usize {
+        self.each_page(|page| {
+            for host in page.iter().filter(|host| !self.is_refused(host)) {
+                self.begin(host, resume(host), host.state);
+            }
+        });
+        self.running().len()
+    }
+
+    /// Adds a host that the operator has listed, or finds it, and subscribes to it unless it is
+    /// refused.
+    pub(super) async fn list(
+        &self,
+        name: HostName,
+        start: storage::Start,
+    ) -> Result<(), storage::Error> {
+        let _change = self.changes.lock().await;
+        let host = self.admit(name, start, Standing::grown(self.now())).await?;
+        if !self.is_refused(&host) {
+            self.begin(&host, resume(&host), host.state);
+        }
+        Ok(())
+    }
+
+    /// What the host may at present: what the operator has set for it; else the ceiling, if it is
+    /// trusted; else what it has grown to.
+    pub fn allowance(&self, host: &Host) -> Allowance {
+        let is_grown = self.is_trusted(host) || host.level_since == Micros(0);
+        let ruled = self.rules.bounds.at(if is_grown { GROWN } else { host.level });
+        let set = &host.allowance;
+        Allowance {
+            per_second: set.per_second.unwrap_or(ruled.per_second),
+            per_hour: set.per_hour.unwrap_or(ruled.per_hour),
+            per_day: set.per_day.unwrap_or(ruled.per_day),
+            accounts: set.accounts.unwrap_or(ruled.accounts),
+        }
+    }
+
+    /// Whether it is of a trusted domain.
+    pub fn is_trusted(&self, host: &Host) -> bool {
+        self.rules.trusted.cover(&host.name)
+    }
+
+    /// Whether it, or its domain, is banned.
+    pub fn is_banned(&self, host: &Host) -> bool {
+        host.banned || self.is_domain_banned(&host.name)
+    }
+
+    /// The host as the verifier knows it, if it has a task.
+    pub fn origin(&self, host: HostId) -> Option<Arc<Origin>> {
+        self.running().get(&host).cloned()
+    }
+
+    /// What limits hosts.
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.rules.bounds
+    }
+
+    /// The store.
+    pub(super) fn storage(&self) -> &storage::Handle {
+        &self.storage
+    }
+
+    /// The verifier.
+    pub(super) fn verifier(&self) -> &verifier::Handle {
+        &self.verifier
+    }
+
+    /// Requests to hosts.
+    pub(super) fn fetch(&self) -> &Fetch {
+        &self.fetch
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &metrics::Hosts {
+        &self.metrics
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Micros {
+        (self.clock)()
+    }
+
+    /// The events that the host has sent, as far as is known.
+    pub(super) fn events(&self, host: &Host) -> u64 {
+        self.crawler.live(host.id).map_or(host.meter.events, |live| live.meter.events)
+    }
+
+    /// What it may has changed: its task and the verifier are told.
+    pub(super) fn hand_allowance(&self, host: &Host) {
+        let Some(origin) = self.origin(host.id) else { return };
+        let allowance = self.allowance(host);
+        origin.set_accounts_max(allowance.accounts);
+        self.crawler.set_allowance(host.id, allowance);
+    }
+
+    /// A host is another name of `of`: from here on it has no task, also after a restart.
+    pub(super) async fn refuse_alias(&self, host: &Host, of: &Host) -> Result<(), storage::Error> {
+        let _change = self.changes.lock().await;
+        tracing::info!(host = %host.name, of = %of.name, "another name of a known host");
+        self.metrics.alias_refused();
+        self.storage.note_host(HostNote::Alias { host: host.id, of: Some(of.id) }).await?;
+        self.end(host.id, HostState::Refused, &format!("another name of {}", of.name)).await
+    }
+
+    /// Adds a host, or finds it; a new one gets this standing. `changes` must be held.
+    async fn admit(
+        &self,
+        name: HostName,
+        start: storage::Start,
+        standing: Standing,
+    ) -> Result<Host, storage::Error> {
+        if let Some(host) = self.storage.host_by_name(&name) {
+            return Ok(host);
+        }
+        let host = self.storage.add_host(name, start).await?;
+        let Standing { level, since, abuse } = standing;
+        self.storage.note_host(HostNote::Level { host: host.id, level, since, abuse }).await?;
+        Ok(Host { level, level_since: since, abuse, ..host })
+    }
+
+    /// Starts the host's task, unless it has one, and has it dialled. `changes` must be held.
+    fn subscribe(&self, host: &Host) {
+        self.begin(host, resume(host), HostState::Connecting);
+    }
+
+    /// Starts the host's task in this state, unless it has one.
+    fn begin(&self, host: &Host, cursor: Resume, state: HostState) {
+        let mut running = self.running();
+        if running.contains_key(&host.id) {
+            return;
+        }
+        let lenience = self.rules.lenience.get(&host.name).copied().unwrap_or_default();
+        let (accounts, allowance) = (self.storage.account_count(host.id), self.allowance(host));
+        let origin = Origin::new(host.id, host.name.clone(), lenience, host.ratchet_closed)
+            .limited(Arc::clone(&accounts), allowance.accounts);
+        let origin = Arc::new(origin);
+        running.insert(host.id, Arc::clone(&origin));
+        drop(running);
+        self.crawler.subscribe(crawler::Start {
+            id: host.id,
+            name: host.name.clone(),
+            epoch: host.epoch,
+            cursor,
+            intake: Arc::new(HostIntake::new(self.verifier.clone(), origin)),
+            meter: host.meter,
+            allowance,
+            accounts,
+            state,
+        });
+    }
+
+    /// Ends the host's task, if it has one, and notes why. `changes` must be held.
+    async fn end(
+        &self,
+        host: HostId,
+        state: HostState,
+        reason: &str,
+    ) -> Result<(), storage::Error> {
+        self.stop(host).await;
+        let (reason, at) = (reason.to_owned(), self.now());
+        self.storage.note_host(HostNote::State { host, state, reason, at }).await
+    }
+
+    /// Ends the host's task; what it has received is delivered. `changes` must be held.
+    async fn stop(&self, host: HostId) {
+        self.crawler.unsubscribe(host).await;
+        self.running().remove(&host);
+    }
+
+    /// Ends the tasks of all hosts of a domain, and notes why. `changes` must be held.
+    async fn end_all(&self, domain: &Domain) -> Result<usize, storage::Error> {
+        let domains: Domains = std::iter::once(domain.clone()).collect();
+        let is_in = |origin: &&Arc<Origin>| domains.cover(origin.name());
+        let ids: Vec<HostId> =
+            self.running().values().filter(is_in).map(|origin| origin.host()).collect();
+        let reason = format!("its domain is banned: {domain}");
+        for some in ids.chunks(ENDS_AT_ONCE_MAX) {
+            let mut ends = Vec::with_capacity(some.len());
+            for id in some {
+                ends.push(self.end(*id, HostState::Refused, &reason));
+            }
+            join_all(ends).await.into_iter().collect::<Result<(), _>>()?;
+        }
+        Ok(ids.len())
+    }
+
+    /// Whether it may have no task.
+    fn is_refused(&self, host: &Host) -> bool {
+        host.alias_of.is_some() || self.is_banned(host)
+    }
+
+    fn is_domain_banned(&self, name: &HostName) -> bool {
+        self.bans.read().unwrap_or_else(PoisonError::into_inner).cover(name)
+    }
+
+    /// Takes over the bans of domains as the store has them.
+    fn read_bans(&self) {
+        let bans = self.storage.domain_bans();
+        self.metrics.domain_bans(bans.len());
+        *self.bans.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(banned(&bans));
+    }
+
+    /// Shows every host to `see`, page by page.
+    pub(super) fn each_page(&self, mut see: impl FnMut(&[Host])) {
+        let mut after = None;
+        loop {
+            let page = self.storage.hosts(after, PAGE);
+            let Some(last) = page.last() else { return };
+            after = Some(last.id);
+            see(&page);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<HostId, Arc<Origin>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the host's stream goes on.
+fn resume(host: &Host) -> Resume {
+    match (host.cursor.get(), host.start) {
+        (0, storage::Start::Live) => Resume::Live,
+        (0, storage::Start::Oldest) => Resume::Oldest,
+        _ => Resume::After(host.cursor),
+    }
+}
+
+/// Stored bans were domains when they were made; what no longer reads as one covers nothing.
+fn banned(patterns: &[String]) -> Domains {
+    patterns.iter().filter_map(|pattern| pattern.parse::<Domain>().ok()).collect()
+}
+
+/// Tasks that are ended at the same time: each is waited for until it has delivered what it holds.
+const ENDS_AT_ONCE_MAX: usize = 64;
+const PAGE: usize = 1_000;
