@@ -313,9 +313,32 @@ async fn an_hour_of_abuse_lowers_a_host_and_outlives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rate_delays_what_a_host_sends_and_loses_nothing() {
+    let mut world = World::start(1, 3, &[]).await;
+    let mut subscription = world.subscribe().await;
+    world.all_heard(&mut subscription).await;
+    let name = world.network.hosts[0].name().to_owned();
+    let rate = Override { per_second: Some(5), ..Override::default() };
+    world.relay().hosts.set_override(&name, rate).await.unwrap();
+    world.network.send_next(400);
+    // At this rate it takes longer than the test is patient.
+    until("it is held back", async || world.status(&name).await.as_deref() == Some("throttled"))
+        .await;
+    assert!(world.host(0).reason.contains("5 events a second"), "{}", world.host(0).reason);
+    assert!(world.host(0).cursor.get() < world.network.hosts[0].seq());
+    world.relay().hosts.set_override(&name, Override::default()).await.unwrap();
+    until("all is read", async || world.host(0).cursor.get() == world.network.hosts[0].seq()).await;
+    until("it is held back no more", async || {
+        world.status(&name).await.as_deref() == Some("active")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn so_many_hosts_come_by_themselves_within_a_day() {
     let flags = ["--new-hosts-per-day", "1", "--trusted-domain", "trusted.test"];
-    let mut world = World::start(1, 1, &flags).await;
+    let base = ["--accounts-per-host-base", "7", "--accounts-per-host-max", "70"];
+    let mut world = World::start(1, 1, &[&flags[..], &base].concat()).await;
     let [first, second, third] = [
         host(&world, "a.pds.test").await,
         host(&world, "b.pds.test").await,
@@ -337,6 +360,12 @@ async fn so_many_hosts_come_by_themselves_within_a_day() {
     assert_eq!(world.crawl(third.name()).await.0, 200, "its domain is trusted");
     world.relay().hosts.add(second.name(), Start::Live).await.unwrap();
     second.connected(1).await;
+    // Who calls begins at the base; who is vouched for, at the ceiling.
+    let limits = [&first, &second, &third].map(|host| {
+        let hosts = &world.relay().hosts;
+        hosts.allowance(&hosts.find(host.name()).unwrap()).accounts
+    });
+    assert_eq!(limits, [7, 70, 70]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
