@@ -8,13 +8,15 @@
 //! The way of one event: [`world`] makes it, [`hosts`] sends it, [`plc`] vouches for its account
 //! and [`dns`] for its handle, [`consumers`] receive what the relay made of it (or [`readers`],
 //! which are many), [`oracle`] judges that, [`report`] prints figures. [`network`] wires the first
-//! four together. A [`mirror`] keeps what a stream tells, to be held against what the hosts hold.
+//! four together. A [`mirror`] keeps what a stream tells, to be held against what the hosts hold;
+//! [`hostile`] hosts do harm.
 
 pub mod wire;
 pub mod world;
 
 pub mod dns;
 pub mod export;
+pub mod hostile;
 pub mod hosts;
 pub mod plc;
 

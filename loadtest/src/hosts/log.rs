@@ -105,7 +105,7 @@ impl Log {
 }
 
 /// A message behind its WebSocket header.
-pub(super) fn framed(message: &[u8]) -> Bytes {
+pub(crate) fn framed(message: &[u8]) -> Bytes {
     let mut wire = Vec::with_capacity(message.len() + 10);
     header(Opcode::Binary, message.len()).write(&mut wire);
     wire.extend_from_slice(message);
@@ -113,7 +113,7 @@ pub(super) fn framed(message: &[u8]) -> Bytes {
 }
 
 /// The header of a whole message or control frame from a server.
-pub(super) fn header(opcode: Opcode, len: usize) -> Header {
+pub(crate) fn header(opcode: Opcode, len: usize) -> Header {
     let len = u64::try_from(len).expect("a length fits 64 bits");
     Header { fin: true, opcode, mask: None, len }
 }

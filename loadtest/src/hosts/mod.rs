@@ -21,6 +21,7 @@ use crate::world::account::RepoRow;
 use faults::Faults;
 pub use faults::{Fault, Listing};
 use log::Log;
+pub(crate) use log::{framed, header};
 
 /// A running host. It ends, with all its connections, when this is dropped.
 pub struct Host {

@@ -9,6 +9,7 @@ use super::account::{Account, Standing};
 use super::record::{self, Collection};
 use super::repo::{CLOCK_ID, Write};
 use super::{Event, World};
+use crate::wire::Value;
 
 /// What an account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +155,15 @@ impl World {
     /// A commit of an account: one record.
     pub fn write(&mut self, index: usize, now: Micros) -> Event {
         self.create(index, now)
+    }
+
+    /// A commit of an account: one post of so many bytes and some.
+    pub fn write_large(&mut self, index: usize, bytes: usize, now: Micros) -> Event {
+        let time = self.tick(now);
+        let text = Value::Text("x".repeat(bytes));
+        let record = Value::Map(vec![("$type", "app.bsky.feed.post".into()), ("text", text)]);
+        let path = format!("app.bsky.feed.post/{}", Tid::from_micros(time, CLOCK_ID));
+        self.commit(index, now, &[Write::Create(path, record.encode())])
     }
 
     /// Gives an account another key; the document that says so. Its next commit is signed by it.
