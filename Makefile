@@ -3,7 +3,7 @@
 # Seconds for `make fuzz`.
 T ?= 60
 
-.PHONY: demo test test-slow check bench scale faults mutants fuzz
+.PHONY: demo test test-slow check bench scale isolation startup faults mutants fuzz
 
 # From a bare machine with Rust to a running relay fed by a simulated network.
 demo:
@@ -28,6 +28,14 @@ bench:
 # A thousand consumers, with some that stall and some that replay: five minutes.
 scale:
 	@scripts/scale
+
+# A hundred good hosts beside one that floods: two minutes.
+isolation:
+	@scripts/isolation
+
+# A start with 3,000 known hosts over TLS, and with 20,000: ten minutes. Needs openssl and port 443.
+startup:
+	@scripts/startup
 
 # The same of known and new accounts while the PLC directory is sick: four minutes.
 faults:

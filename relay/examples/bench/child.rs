@@ -30,15 +30,27 @@ impl Relay {
     /// Starts it on the hosts of a simulated network, from their oldest events.
     pub fn start(dir: &Path, network: &Network, more: &[&str]) -> anyhow::Result<Self> {
         let hosts: Vec<&str> = network.hosts.iter().map(loadtest::hosts::Host::name).collect();
-        let mut child = Command::new(binary()?)
-            .args(["serve", "--log-format", "json", "--allow-insecure-hosts", "--backfill"])
+        let (plc, hosts) = (network.plc.url(), hosts.join(","));
+        let mut arguments = vec!["--backfill", "--plc-url", &plc, "--host", &hosts];
+        // Which handles resolve in time differs from run to run.
+        arguments.extend(["--handles", "pass"]);
+        arguments.extend(more);
+        Self::start_with(Command::new(binary()?), dir, &arguments)
+    }
+
+    /// Starts it with these arguments beside its folder and its ports. The command is the binary,
+    /// or one that runs the binary.
+    pub fn start_with(
+        mut command: Command,
+        dir: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let mut child = command
+            .args(["serve", "--log-format", "json", "--allow-insecure-hosts"])
             .args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
-            .args(["--plc-url", &network.plc.url(), "--host", &hosts.join(",")])
-            // Which handles resolve in time differs from run to run.
-            .args(["--handles", "pass"])
             .arg("--data-dir")
             .arg(dir)
-            .args(more)
+            .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .context("start mainstem")?;
@@ -135,7 +147,7 @@ impl Drop for Relay {
 }
 
 /// Cargo puts examples beside the binary, one folder deeper.
-fn binary() -> anyhow::Result<PathBuf> {
+pub fn binary() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let binary = own.ancestors().nth(2).context("find the build folder")?.join("mainstem");
     ensure!(binary.exists(), "{} is missing: cargo build --release", binary.display());
