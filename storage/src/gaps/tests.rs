@@ -8,7 +8,7 @@ use protocol::ids::{HostId, Micros};
 
 use super::{ACCOUNT_GAPS_MAX, Gap};
 use crate::fixture::*;
-use crate::{Entry, Handle, HostNote, Memory, open};
+use crate::{AccountWrite, Entry, Handle, HostNote, Memory, open};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -144,6 +144,22 @@ async fn i13_too_many_accounts_are_the_whole_host_anew() {
     handle.settle_gap(host, None, Micros(clock.now())).await.unwrap();
     assert_eq!(handle.gap(host).unwrap(), None);
     assert!(handle.account_gaps(host, 10).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn i13_a_decision_that_is_lifted_says_so_in_what_is_owed() {
+    let (handle, _) = store();
+    let host = add(&handle, "pds.example.com").await.id;
+    let account = account(host, 1);
+    handle.submit(vec![Entry {
+        gap: Some(Gap { host, did: Some(did(1)) }),
+        did: Some(did(1)),
+        account: Some(AccountWrite { account, was: Some(host), decided: true }),
+        ..Entry::default()
+    }]);
+    settle(&handle).await;
+    let gap = handle.account_gap(host, &did(1)).unwrap().unwrap();
+    assert_eq!(gap.reason, "decision lifted");
 }
 
 #[tokio::test]

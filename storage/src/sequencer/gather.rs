@@ -107,11 +107,12 @@ impl Sequencer {
             self.pending.frames.extend(unnumbered);
             self.pending.frames_bytes += bytes;
         }
+        let lifted = account.as_ref().filter(|write| write.decided).map_or("", |_| LIFTED);
         if let Some(write) = account {
             let did = did.ok_or(Error::Impossible("an account state without an account"))?;
             self.write_account(did, &write, restated, now)?;
         }
-        let reason = reject.as_ref().map_or("", |note| note.name);
+        let reason = reject.as_ref().map_or(lifted, |note| note.name);
         if let Some(gap) = gap {
             self.owe(gap, now, reason)?;
         }
@@ -252,3 +253,6 @@ impl Sequencer {
         Ok(())
     }
 }
+
+/// What is owed of an account without a drop: what it sent while it was throttled or taken down.
+const LIFTED: &str = "decision lifted";
