@@ -35,6 +35,8 @@ pub struct ReconcileRow {
     pub failed: u64,
     /// The host says that it does not have them, and is asked once more.
     pub missing: u64,
+    /// When the first of those is asked about once more; zero: there is none.
+    pub second_look: Micros,
     /// When the last pass over the whole list ended; zero: none has.
     pub last_full: Micros,
     /// Accounts that the host listed in it.

@@ -193,13 +193,14 @@ fn reconcile_rows_never_change() {
         unverifiable: 7,
         failed: 8,
         missing: 9,
-        last_full: Micros(10),
-        last_full_listed: 11,
-        last_full_known: 12,
-        last_full_in_step: 13,
-        last_full_behind: 14,
+        second_look: Micros(10),
+        last_full: Micros(11),
+        last_full_listed: 12,
+        last_full_known: 13,
+        last_full_in_step: 14,
+        last_full_behind: 15,
     };
-    let numbers: String = (1..=14_u64).map(|number| format!("{number:016x}")).collect();
+    let numbers: String = (1..=15_u64).map(|number| format!("{number:016x}")).collect();
     check(&row, &reconcile(&row), &format!("01{numbers}0003676170000178"), read_reconcile);
     // Another cursor would lead somewhere else.
     let long = ReconcileRow { after: "x".repeat(5_000), reason: "x".repeat(5_000), ..row };
