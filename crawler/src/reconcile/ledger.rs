@@ -170,6 +170,8 @@ pub struct Full {
     pub known: u64,
     /// Listed ones that were the same as here when it ended, or are now.
     pub in_step: u64,
+    /// Those that were left behind.
+    pub behind: u64,
 }
 
 /// What is held of an account.

@@ -109,6 +109,7 @@ impl<L: Ledger> Pass<L> {
             listed: counts.listed,
             known: accounts,
             in_step: counts.in_step + counts.repaired,
+            behind: counts.behind.saturating_sub(counts.repaired),
         };
         if counts.failed == 0 {
             // What could not be looked at is still owed, and so is the whole.
@@ -192,6 +193,7 @@ impl<L: Ledger> Pass<L> {
     ) -> Result<(Option<Portion>, Option<Course>), Break> {
         match source {
             Source::Listing(listing) => {
+                let asked = (self.clock)();
                 let page = match self.asker.page(listing.cursor()).await? {
                     ask::Listing::Page(page) => page,
                     ask::Listing::MethodMissing => return Ok((None, Some(Course::Unusable))),
@@ -204,7 +206,7 @@ impl<L: Ledger> Pass<L> {
                 if let Some(seen) = seen {
                     page.repos.iter().for_each(|listed| seen.insert(&listed.did));
                 }
-                let mut portion = Portion::new((self.clock)());
+                let mut portion = Portion::new(asked, (self.clock)());
                 portion.counts.listed = count(page.repos.len());
                 portion.next = course.is_none().then(|| listing.cursor().to_owned());
                 self.sort(&mut portion, page.repos).await?;
@@ -229,6 +231,7 @@ impl<L: Ledger> Pass<L> {
 
     /// Asks about single accounts.
     async fn ask(&mut self, dids: Vec<Did>) -> Result<Portion, Break> {
+        let asked = (self.clock)();
         let (mut words, mut failed) = (Vec::with_capacity(dids.len()), 0);
         for did in dids {
             let word = match self.asker.status(&did).await? {
@@ -246,7 +249,7 @@ impl<L: Ledger> Pass<L> {
             };
             words.push(Listed { did, word });
         }
-        let mut portion = Portion::new((self.clock)());
+        let mut portion = Portion::new(asked, (self.clock)());
         let has = |listed: &&Listed| listed.word != Word::NotFound;
         portion.counts =
             Counts { listed: count(words.iter().filter(has).count()), failed, ..Counts::default() };
@@ -295,7 +298,7 @@ impl<L: Ledger> Pass<L> {
     /// Looks after who is still apart, and notes that the portion is done.
     async fn look_after(&mut self, mut portion: Portion, source: &Source) -> Result<(), Break> {
         let is_single = matches!(source, Source::Single(_));
-        let began = portion.read;
+        let began = portion.asked;
         for listed in std::mem::take(&mut portion.apart) {
             let fate = self.examine(&listed).await?;
             self.metrics.account(fate);

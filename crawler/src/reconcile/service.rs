@@ -179,7 +179,10 @@ impl<L: Ledger> Service<L> {
             && let Some(known) = self.options.ledger.host(host).await?
         {
             let row = Pass::<L>::begin(known.row, reason.clone(), (self.options.clock)());
-            self.options.ledger.keep(host, row).await?;
+            if self.options.ledger.keep(host, row).await.is_err() {
+                // It was removed just now; and if everything has stopped, the next look says so.
+                return Ok(());
+            }
         }
         self.asked.insert(host, reason);
         Ok(())
@@ -290,7 +293,7 @@ impl<L: Ledger> Service<L> {
             Some((Ok(0), took)) => {
                 backoff.progress();
                 self.metrics.done.increment(1);
-                (None, took.clamp(recheck, REST_MAX.max(recheck)))
+                (None, (took / REST_PART).clamp(recheck, REST_MAX.max(recheck)))
             }
             Some((Ok(failed), _)) => {
                 self.metrics.done.increment(1);
@@ -369,5 +372,7 @@ const PASSES_MAX: usize = 32;
 /// Hosts looked at in one look: a round over 100,000 takes as many seconds as hundreds of them.
 const SWEEP_STEP: usize = 500;
 const ORDERS_MAX: usize = 64;
+/// A pass that took long is followed by a rest of this part of it.
+const REST_PART: u32 = 4;
 /// The longest rest after a trouble, or after a pass that took longer.
 const REST_MAX: Duration = Duration::from_hours(6);

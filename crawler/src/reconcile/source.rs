@@ -33,8 +33,8 @@ pub(super) enum Source {
 /// Accounts of one page of the listing, or as many single ones.
 #[derive(Debug)]
 pub(super) struct Portion {
-    /// When the host had said all of it.
-    pub(super) read: Micros,
+    /// When the host was asked: what was missed later is not looked after with it.
+    pub(super) asked: Micros,
     /// Since then.
     pub(super) since: Instant,
     pub(super) guard: Guard,
@@ -58,9 +58,10 @@ pub(super) struct Seen {
 }
 
 impl Portion {
-    pub(super) fn new(read: Micros) -> Self {
+    /// `read` is when the host had said all of it.
+    pub(super) fn new(asked: Micros, read: Micros) -> Self {
         Self {
-            read,
+            asked,
             since: Instant::now(),
             guard: Guard::of(read),
             apart: Vec::new(),

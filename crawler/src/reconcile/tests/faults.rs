@@ -86,19 +86,24 @@ async fn a_host_that_asks_to_wait_is_left_alone() {
 
 #[tokio::test]
 async fn what_could_not_be_looked_at_stays_owed() {
-    let world = World::new();
-    let full = Full { at: START, ..Full::default() };
-    world.state().row = Some(Row { began: START, ended: START, full, ..Row::default() });
-    world.theirs(1, 6);
-    world.ours(1, 5);
-    world.owe_account(1);
-    world.state().faults.status_fails = true;
-    let handle = world.start();
-    world.until("trouble", |_| handle.status(HOST).is_some_and(|it| !it.trouble.is_empty())).await;
-    assert_eq!((world.told(), world.state().owed_accounts.len()), (vec![], 1));
-    world.state().faults.status_fails = false;
-    world.until("all is settled", |state| state.owed_accounts.is_empty()).await;
-    assert_eq!(world.told(), [(1, Some(6), None)]);
+    let nothing = ["getRepoStatus", "getRecord", "getLatestCommit", "getRepo"];
+    for (status_fails, hidden) in [(true, &nothing[..0]), (false, &nothing[..])] {
+        let world = World::new();
+        let full = Full { at: START, ..Full::default() };
+        world.state().row = Some(Row { began: START, ended: START, full, ..Row::default() });
+        world.theirs(1, 6);
+        world.ours(1, 5);
+        world.owe_account(1);
+        let hidden = hidden.iter().copied().collect();
+        world.state().faults = Faults { status_fails, hidden, ..Faults::default() };
+        let handle = world.start();
+        let has_trouble = || handle.status(HOST).is_some_and(|it| !it.trouble.is_empty());
+        world.until("trouble", |_| has_trouble()).await;
+        assert_eq!((world.told(), world.state().owed_accounts.len()), (vec![], 1));
+        world.state().faults = Faults::default();
+        world.until("all is settled", |state| state.owed_accounts.is_empty()).await;
+        assert_eq!(world.told(), [(1, Some(6), None)]);
+    }
 }
 
 #[tokio::test]
