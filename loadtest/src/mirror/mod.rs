@@ -75,6 +75,11 @@ impl Mirror {
         Self { base: base.into(), accounts: BTreeMap::new(), tally: Tally::default() }
     }
 
+    /// Goes on with another relay, or with one that has moved.
+    pub fn set_base(&mut self, base: impl Into<String>) {
+        self.base = base.into();
+    }
+
     /// All accounts by DID.
     pub fn accounts(&self) -> &BTreeMap<String, Held> {
         &self.accounts

@@ -17,12 +17,14 @@ use crate::plc_export;
 
 mod commands;
 mod quotas;
+mod reconcile;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use commands::{Backup, Check, CheckFrame, Demo, Tail};
 pub use quotas::{EventRates, Quotas};
+pub use reconcile::Reconcile;
 pub use values::ByteSize;
 use values::{
     parse_commit_interval, parse_consumers, parse_contact, parse_dns_server, parse_duration,
@@ -169,6 +171,10 @@ pub struct Serve {
     /// What hosts may.
     #[command(flatten)]
     pub quotas: Quotas,
+
+    /// How hosts are compared with what is held of them.
+    #[command(flatten)]
+    pub reconcile: Reconcile,
 
     /// How long events are kept for replay.
     #[arg(

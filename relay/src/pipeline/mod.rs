@@ -7,6 +7,7 @@ mod governor;
 mod hosts;
 mod intake;
 mod recall;
+mod reconcile;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub struct Relay {
     room: JoinHandle<()>,
     governor: JoinHandle<()>,
     aliases: JoinHandle<()>,
+    reconcile: crawler::reconcile::Handle,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     consumers: Fanout,
@@ -161,12 +163,21 @@ impl Relay {
             storage: storage.clone(),
             crawler: crawler.clone(),
             verifier: verifier.clone(),
-            fetch,
+            fetch: fetch.clone(),
             headroom: room.headroom(),
             clock: Arc::clone(&clock),
         };
         let reads = Reads::new(storage.clone());
         let hosts = Arc::new(Hosts::new(stages, rules));
+        let stages = reconcile::Stages {
+            storage: storage.clone(),
+            crawler: crawler.clone(),
+            verifier: verifier.clone(),
+            hosts: Arc::clone(&hosts),
+        };
+        let timing = config.reconcile.timing();
+        let reconcile = reconcile::start(stages, fetch, Arc::clone(&clock), timing);
+        hosts.reconciled_by(reconcile.clone());
         let api = Api {
             storage: storage.clone(),
             status: Status::start(reads.clone(), storage.log(), consumers.clone(), stopped.clone()),
@@ -214,6 +225,7 @@ impl Relay {
             room,
             governor,
             aliases,
+            reconcile,
             stop,
             serving,
             consumers,
@@ -226,7 +238,10 @@ impl Relay {
     /// consumers have it; close.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { storage, crawler, verifier, panics, export, reports, room, .. } = self;
-        let Self { governor, aliases, stop, serving, consumers, admin, tripwire, .. } = self;
+        let Self { governor, aliases, reconcile, stop, serving, .. } = self;
+        let Self { consumers, admin, tripwire, .. } = self;
+        // It goes on where it was.
+        reconcile.stop();
         for task in [room, governor, aliases] {
             task.abort();
         }

@@ -7,10 +7,10 @@ mod shown;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use crawler::Resume;
 use crawler::allowance::{Bounds, GROWN, Standing};
+use crawler::{Resume, reconcile};
 use futures_util::future::join_all;
 use protocol::fetch::Fetch;
 use protocol::host::{HostName, HostRules};
@@ -55,6 +55,8 @@ pub struct Hosts {
     askers: Pace<IpAddr>,
     /// Hosts that came by themselves in the last day.
     new_hosts: NewHosts,
+    /// What compares hosts with what is held of them; set once, when it has begun.
+    reconciler: OnceLock<reconcile::Handle>,
 }
 
 /// The stages that a host is connected to.
@@ -114,6 +116,7 @@ impl Hosts {
             admissions: Semaphore::new(ADMISSIONS_MAX),
             askers: Pace::new(ASK_INTERVAL, ASK_BURST),
             new_hosts,
+            reconciler: OnceLock::new(),
         };
         hosts.metrics.domain_bans(hosts.storage.domain_bans().len());
         hosts.remember_new_hosts();
@@ -172,6 +175,17 @@ impl Hosts {
     /// The host as the verifier knows it, if it has a task.
     pub fn origin(&self, host: HostId) -> Option<Arc<Origin>> {
         self.running().get(&host).cloned()
+    }
+
+    /// Says what compares hosts, which itself needs to know the hosts.
+    pub(super) fn reconciled_by(&self, reconciler: reconcile::Handle) {
+        let is_first = self.reconciler.set(reconciler).is_ok();
+        assert!(is_first, "there is one reconciler");
+    }
+
+    /// What compares hosts; `None`: nothing does yet.
+    pub fn reconciler(&self) -> Option<&reconcile::Handle> {
+        self.reconciler.get()
     }
 
     /// What limits hosts.

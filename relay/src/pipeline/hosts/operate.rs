@@ -145,11 +145,13 @@ impl Hosts {
         Ok(host)
     }
 
-    /// Owes the whole host to reconciliation.
+    /// Has the whole host compared with what is held of it, at once. What could not be verified
+    /// before is looked at again, too.
     pub async fn reconcile(&self, name: &str) -> Result<Host, HostsError> {
         let host = self.find(name)?;
-        let reason = "asked for by the operator".to_owned();
-        self.storage.note_host(HostNote::Gap { host: host.id, reason }).await?;
+        let reconciler = self.reconciler().ok_or(storage::Error::Stopped)?;
+        let asked = reconciler.request(host.id, "by the operator".to_owned()).await;
+        asked.map_err(|_| storage::Error::Stopped)?;
         Ok(host)
     }
 
