@@ -45,6 +45,8 @@ pub struct Api {
     pub reads: Reads,
     /// The consumers.
     pub fanout: Fanout,
+    /// The hosts' tasks: what each does now.
+    pub crawler: crawler::Handle,
     /// The hosts: requestCrawl adds some.
     pub hosts: Arc<Hosts>,
     /// Which names may be hosts.

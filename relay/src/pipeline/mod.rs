@@ -178,11 +178,14 @@ impl Relay {
         let timing = config.reconcile.timing();
         let reconcile = reconcile::start(stages, fetch, Arc::clone(&clock), timing);
         hosts.reconciled_by(reconcile.clone());
+        let (log, fanout, all) = (storage.log(), consumers.clone(), Arc::clone(&hosts));
+        let status = Status::start(reads.clone(), log, fanout, all, stopped.clone());
         let api = Api {
             storage: storage.clone(),
-            status: Status::start(reads.clone(), storage.log(), consumers.clone(), stopped.clone()),
+            status,
             reads,
             fanout: consumers.clone(),
+            crawler: crawler.clone(),
             hosts: Arc::clone(&hosts),
             rules: config.rules(),
             proxies: config.trusted_proxies.clone().into(),

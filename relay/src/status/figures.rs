@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::api::{Reads, XrpcError};
 use crate::fanout::Fanout;
+use crate::pipeline::Hosts;
 use crate::server::stopped;
 
 /// What there is to tell.
@@ -17,7 +18,7 @@ use crate::server::stopped;
 pub(super) struct Totals {
     /// Hosts by what their connection does, in the order of [`HostState::ALL`].
     pub(super) states: Vec<(HostState, u64)>,
-    /// Hosts that are not dialled because an operator refuses them.
+    /// Hosts that are not dialled because an operator refuses them or their domain.
     pub(super) banned: u64,
     /// Live accounts of all hosts.
     pub(super) accounts: u64,
@@ -36,15 +37,16 @@ pub(super) struct Figures {
     reads: Reads,
     log: storage::Log,
     fanout: Fanout,
+    hosts: Arc<Hosts>,
     /// How many events there had been, at moments of the last minute.
     samples: Mutex<VecDeque<(Instant, u64)>>,
     gathered: tokio::sync::Mutex<Option<(Instant, Arc<Totals>)>>,
 }
 
 impl Figures {
-    pub(super) fn new(reads: Reads, log: storage::Log, fanout: Fanout) -> Self {
+    pub(super) fn new(reads: Reads, log: storage::Log, fanout: Fanout, hosts: Arc<Hosts>) -> Self {
         let samples = Mutex::new(VecDeque::from([(Instant::now(), log.published())]));
-        Self { reads, log, fanout, samples, gathered: tokio::sync::Mutex::default() }
+        Self { reads, log, fanout, hosts, samples, gathered: tokio::sync::Mutex::default() }
     }
 
     /// As they are now, or were a moment ago.
@@ -55,7 +57,9 @@ impl Figures {
         {
             return Ok(Arc::clone(totals));
         }
-        let mut totals = self.reads.run(|storage| Ok(count(storage))).await?;
+        let hosts = Arc::clone(&self.hosts);
+        let counting = self.reads.run(move |storage| Ok(count(storage, &hosts)));
+        let mut totals = counting.await?;
         totals.head = self.log.head();
         totals.floor = self.log.floor();
         totals.consumers = self.fanout.consumers();
@@ -97,7 +101,7 @@ impl Figures {
 }
 
 /// Counts hosts and accounts, page by page.
-fn count(storage: &storage::Handle) -> Totals {
+fn count(storage: &storage::Handle, hosts: &Hosts) -> Totals {
     let mut states = HostState::ALL.map(|state| (state, 0));
     let (mut after, mut banned, mut accounts) = (None, 0, 0);
     loop {
@@ -106,7 +110,7 @@ fn count(storage: &storage::Handle) -> Totals {
         after = Some(last.id);
         for host in &page {
             accounts += host.accounts;
-            if host.banned {
+            if hosts.is_banned(host) {
                 banned += 1;
             } else if let Some((_, count)) =
                 states.iter_mut().find(|(state, _)| *state == host.state)

@@ -1,21 +1,26 @@
 //! `GET /status/host/NAME`: what the relay does with a host, and why its events are not seen if
 //! they are not.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use crawler::Live;
+use crawler::allowance::GROWN;
 use protocol::datetime;
 use protocol::host::HostName;
-use protocol::host_state::{HostState, Meter};
+use protocol::host_state::{Allowance, HostState, Level, Meter};
 use protocol::ids::Micros;
 use serde_json::{Value, json};
-use storage::{Host, HostGap, ReconcileRow, RejectRow};
+use storage::{Host, HostGap, Override, ReconcileRow, RejectRow};
 
 use super::host_page;
 use super::rejects;
 use super::visit::Visit;
 use crate::api::{Api, XrpcError};
-use crate::pipeline;
+use crate::pipeline::Hosts;
 
 /// Answers with what there is; 404 if the host is not known.
 pub(super) async fn show(
@@ -31,11 +36,14 @@ pub(super) async fn show(
         let refusal = || unknown(&name);
         return visit.answer(StatusCode::NOT_FOUND, refusal, || host_page::unknown(&name, &visit));
     };
-    let seen = match api.reads.run(move |storage| Seen::gather(storage, host)).await {
+    let now = (api.clock)();
+    let live = api.crawler.live(host.id);
+    let hosts = Arc::clone(&api.hosts);
+    let gathering = api.reads.run(move |storage| Seen::gather(storage, &hosts, host, live));
+    let seen = match gathering.await {
         Ok(seen) => seen,
         Err(error) => return error.into_response(),
     };
-    let now = (api.clock)();
     visit.answer(StatusCode::OK, || seen.describe(now), || host_page::page(&seen, now))
 }
 
@@ -45,6 +53,10 @@ pub(super) struct Seen {
     /// As `listHosts` tells it.
     pub(super) status: &'static str,
     pub(super) connection: Connection,
+    /// What it may at present.
+    pub(super) allowance: Allowance,
+    /// Its domain is trusted.
+    pub(super) is_trusted: bool,
     /// The host that this one is another name of.
     pub(super) alias_of: Option<HostName>,
     pub(super) gap: Option<HostGap>,
@@ -61,14 +73,23 @@ pub(super) struct Connection {
     /// What went wrong last, and when.
     pub(super) last_error: Option<(Micros, String)>,
     pub(super) meter: Meter,
+    /// What its task knows beside; `None`: it has none.
+    pub(super) live: Option<Live>,
 }
 
 impl Seen {
-    fn gather(storage: &storage::Handle, host: Host) -> Result<Self, storage::Error> {
+    fn gather(
+        storage: &storage::Handle,
+        hosts: &Hosts,
+        host: Host,
+        live: Option<Live>,
+    ) -> Result<Self, storage::Error> {
         let id = host.id;
         Ok(Self {
-            status: pipeline::status(&host),
-            connection: Connection::stored(&host),
+            status: hosts.status(&host),
+            connection: Connection::of(&host, live),
+            allowance: hosts.allowance(&host),
+            is_trusted: hosts.is_trusted(&host),
             alias_of: host.alias_of.and_then(|id| Some(storage.host(id)?.name)),
             gap: storage.gap(id)?,
             reconciled: storage.reconcile_row(id)?,
@@ -80,7 +101,7 @@ impl Seen {
     fn describe(&self, now: Micros) -> Value {
         let Self { host, connection, .. } = self;
         let moment = |at: Micros| (at != Micros(0)).then(|| datetime::format(at));
-        let meter = &connection.meter;
+        let (meter, live) = (&connection.meter, connection.live.as_ref());
         json!({
             "hostname": host.name.as_str(),
             "status": self.status,
@@ -95,21 +116,44 @@ impl Seen {
                     "at": datetime::format(*at),
                     "text": text,
                 })),
+                "nextDial": live.and_then(|live| live.next_dial).map(datetime::format),
+                "failures": live.map(|live| live.failures),
                 "connects": meter.connects,
                 "sync11": host.ratchet_closed,
             },
             "stream": {
                 "lastEvent": moment(meter.last_event),
+                "lagSeconds": live.and_then(|live| live.lag).map(|lag| lag.as_secs_f64()),
+                "received": live.map(|live| live.received.get()),
+                "caughtUp": live.and_then(|live| moment(live.caught_up)),
                 "events": meter.events,
                 "bytes": meter.bytes,
                 "cursor": host.cursor.get(),
                 "epoch": host.epoch.0,
             },
             "accounts": { "live": host.accounts, "throttled": host.throttled },
+            "limits": self.limits(now),
             "reconciliation": self.reconciliation(),
             "rejectsTotal": host.rejects,
             "rejects": rejects::describe(&self.rejects),
             "at": datetime::format(now),
+        })
+    }
+
+    fn limits(&self, now: Micros) -> Value {
+        let told = |limit| (limit != u64::MAX).then_some(limit);
+        let Allowance { per_second, per_hour, per_day, accounts } = self.allowance;
+        let meter = &self.connection.meter;
+        json!({
+            "accounts": told(accounts),
+            "eventsPerSecond": told(per_second),
+            "eventsPerHour": told(per_hour),
+            "eventsPerDay": told(per_day),
+            "eventsOfHour": used(meter.hour, per_hour, HOUR, now),
+            "eventsOfDay": used(meter.day, per_day, DAY, now),
+            "setByOperator": self.host.allowance != Override::default(),
+            "trusted": self.is_trusted,
+            "level": (self.host.level < GROWN).then_some(self.host.level),
         })
     }
 
@@ -147,17 +191,37 @@ impl Seen {
 }
 
 impl Connection {
-    /// As the store was told last.
-    pub(super) fn stored(host: &Host) -> Self {
+    /// As its task knows it, or the store was told last.
+    pub(super) fn of(host: &Host, live: Option<Live>) -> Self {
         let failed = !host.last_error.is_empty();
+        let stored = failed.then(|| (host.last_error_at, host.last_error.to_string()));
+        let Some(live) = live else {
+            return Self {
+                state: host.state,
+                since: host.since,
+                reason: host.reason.to_string(),
+                last_error: stored,
+                meter: host.meter,
+                live: None,
+            };
+        };
+        // Its own words are of this process; those of the one before are the store's.
+        let own = live.last_error.as_ref().map(|(at, text)| (*at, text.to_string()));
         Self {
-            state: host.state,
-            since: host.since,
-            reason: host.reason.to_string(),
-            last_error: failed.then(|| (host.last_error_at, host.last_error.to_string())),
-            meter: host.meter,
+            state: live.state,
+            since: live.since,
+            reason: live.reason.to_string(),
+            last_error: own.or(stored),
+            meter: live.meter,
+            live: Some(live),
         }
     }
+}
+
+/// What is used up of a limit: what was spent comes back evenly over its period.
+pub(super) fn used(level: Level, limit: u64, period: Duration, now: Micros) -> u64 {
+    let back = u128::from(limit) * now.since(level.at).as_micros() / period.as_micros();
+    level.spent.saturating_sub(u64::try_from(back).unwrap_or(u64::MAX))
 }
 
 fn unknown(name: &HostName) -> Value {
@@ -165,4 +229,27 @@ fn unknown(name: &HostName) -> Value {
         "error": "HostNotFound",
         "message": format!("{name} is not known to this relay: requestCrawl introduces it"),
     })
+}
+
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_comes_back_evenly() {
+        let now = Micros(1_795_219_300_000_000);
+        let check = |spent, seconds, limit, expected| {
+            let level = Level { spent, at: now };
+            let later = now.plus(Duration::from_secs(seconds));
+            assert_eq!(used(level, limit, HOUR, later), expected, "{spent} {seconds} {limit}");
+        };
+        check(100, 0, 3_600, 100);
+        check(100, 40, 3_600, 60);
+        check(100, 4_000, 3_600, 0);
+        check(u64::MAX, 1, u64::MAX, u64::MAX - u64::MAX / 3_600);
+        check(100, 1, 0, 100);
+    }
 }

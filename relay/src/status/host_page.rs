@@ -1,13 +1,17 @@
 //! The page of a host.
 
+use std::time::Duration;
+
+use crawler::allowance::GROWN;
 use protocol::host::HostName;
 use protocol::host_state::HostState;
 use protocol::ids::Micros;
+use storage::Override;
 
 use super::facts::Facts;
 use super::front::crawl_command;
-use super::host::{Connection, Seen};
-use super::html::{Html, bytes, number, segment};
+use super::host::{Connection, DAY, HOUR, Seen, used};
+use super::html::{Html, bytes, length, number, segment};
 use super::page::Page;
 use super::rejects;
 use super::visit::Visit;
@@ -20,7 +24,7 @@ pub(super) fn page(seen: &Seen, now: Micros) -> Page {
     standing(&mut main, seen, now);
     connection(&mut main, seen, now);
     events(&mut main, seen, now);
-    accounts(&mut main, seen);
+    limits(&mut main, seen, now);
     reconciliation(&mut main, seen, now);
     rejects::section(&mut main, &seen.rejects, Some(&seen.host), now);
     let path = format!("/status/host/{}", segment(name));
@@ -44,6 +48,11 @@ pub(super) fn unknown(name: &HostName, visit: &Visit) -> Page {
          itself. If the name is a handle and not a host, look up the DID of its account.</p>",
     );
     Page { sought: Some(name.to_owned()), ..Page::new("Unknown host \u{b7} Mainstem", main) }
+}
+
+/// A short time to the millisecond, a longer one as people say it.
+fn exact(time: Duration) -> String {
+    if time < Duration::from_secs(10) { format!("{} ms", time.as_millis()) } else { length(time) }
 }
 
 /// What the state means for those who run the host.
@@ -102,6 +111,14 @@ fn connection(main: &mut Html, seen: &Seen, now: Micros) {
         Some((at, text)) => row.said(text).tags("<br>").moment(*at, now),
         None => row.tags("none"),
     };
+    if let Some(live) = &connection.live {
+        if let Some(at) = live.next_dial {
+            facts.row("Next attempt").moment(at, now);
+        }
+        if live.failures > 0 {
+            facts.row("Failed in a row").text(&number(live.failures.into()));
+        }
+    }
     facts.row("Connections so far").text(&number(connection.meter.connects));
     facts.row("Speaks Sync 1.1").tags(if host.ratchet_closed { "yes" } else { "not shown yet" });
     facts.row("Known since").moment(host.added, now);
@@ -117,6 +134,17 @@ fn events(main: &mut Html, seen: &Seen, now: Micros) {
         Micros(0) => row.tags("none yet"),
         at => row.moment(at, now),
     };
+    if let Some(live) = &connection.live {
+        if let Some(lag) = live.lag {
+            facts.row("Its age on arrival").text(&exact(lag)).tags(", by the host\u{2019}s clock");
+        }
+        let row = facts.row("Everything was read");
+        match live.caught_up {
+            Micros(0) => row.tags("not yet since it was connected"),
+            at => row.moment(at, now),
+        };
+        facts.row("Received up to").tags("number ").text(&live.received.to_string());
+    }
     facts.row("Taken in up to").tags("number ").text(&host.cursor.to_string());
     facts.row("Sequence restarted").text(&match host.epoch.0 {
         0 => "never".to_owned(),
@@ -129,18 +157,54 @@ fn events(main: &mut Html, seen: &Seen, now: Micros) {
     facts.section(main, "events", "Events");
 }
 
-fn accounts(main: &mut Html, seen: &Seen) {
+fn limits(main: &mut Html, seen: &Seen, now: Micros) {
+    let Seen { host, allowance, connection, .. } = seen;
     let mut facts = Facts::new();
-    facts.row("Live accounts").text(&number(seen.host.accounts));
-    let row = facts.row("Of them throttled");
-    row.text(&number(seen.host.throttled));
-    if seen.host.throttled > 0 {
+    usage(facts.row("Live accounts"), host.open_accounts(), allowance.accounts);
+    if host.throttled > 0 {
+        let row = facts.row("Throttled accounts").text(&number(host.throttled));
         row.tags(
-            ": the newest, which are over the host\u{2019}s limit. They are let in when there \
-            is room, oldest first, and what was missed is fetched then.",
+            ": the newest, which are over the limit. They are let in when there is room, oldest \
+             first, and what was missed is fetched then.",
         );
     }
-    facts.section(main, "accounts", "Accounts");
+    let row = facts.row("Events a second");
+    match allowance.per_second {
+        u64::MAX => row.tags("no limit"),
+        limit => row.tags("at most ").text(&number(limit)),
+    };
+    let meter = &connection.meter;
+    let hour = used(meter.hour, allowance.per_hour, HOUR, now);
+    usage(facts.row("Events of an hour"), hour, allowance.per_hour);
+    let day = used(meter.day, allowance.per_day, DAY, now);
+    usage(facts.row("Events of a day"), day, allowance.per_day);
+    let row = facts.row("Its limits");
+    if host.allowance != Override::default() {
+        row.tags("were set by the operators of this relay");
+    } else if seen.is_trusted || host.level >= GROWN || host.level_since == Micros(0) {
+        row.tags("are the highest that there are");
+    } else {
+        row.tags("double with each clean day; it has level ").text(&host.level.to_string());
+        row.tags(" since ").moment(host.level_since, now);
+    }
+    if host.abuse > 0 {
+        row.tags(". They were lowered for forged or misplaced events, times: ");
+        row.text(&number(host.abuse.into()));
+    }
+    facts.section(main, "limits", "Limits");
+}
+
+/// How much of a limit is used, as a gauge and in figures.
+fn usage(row: &mut Html, used: u64, limit: u64) {
+    if limit == u64::MAX {
+        row.text(&number(used)).tags(", no limit");
+        return;
+    }
+    // A gauge of thousandths: its own numbers need not be exact.
+    let share = u128::from(used.min(limit)) * 1_000 / u128::from(limit.max(1));
+    row.tags("<meter min=\"0\" max=\"1000\" low=\"700\" high=\"950\" optimum=\"0\" value=\"");
+    row.text(&share.to_string()).tags("\" aria-hidden=\"true\"></meter> ");
+    row.text(&number(used)).tags(" of ").text(&number(limit));
 }
 
 fn reconciliation(main: &mut Html, seen: &Seen, now: Micros) {
@@ -202,9 +266,9 @@ mod tests {
 
     use protocol::did::Did;
     use protocol::host::HostRules;
-    use protocol::host_state::Meter;
+    use protocol::host_state::{Allowance, Meter};
     use protocol::ids::{Epoch, HostId, HostSeq};
-    use storage::{Host, HostGap, Override, ReconcileRow, RejectRow, Start};
+    use storage::{Host, HostGap, ReconcileRow, RejectRow, Start};
 
     use super::*;
 
@@ -239,6 +303,8 @@ mod tests {
             service: Some(Arc::from(MARKUP)),
             alias_of: None,
         };
+        let allowance =
+            Allowance { per_second: 50, per_hour: 2_000, per_day: u64::MAX, accounts: 1_000 };
         let reason = MARKUP.to_owned();
         let gap = HostGap { whole: true, accounts: 0, since: NOW, newest: NOW, reason };
         let reconciled = ReconcileRow {
@@ -259,7 +325,9 @@ mod tests {
         };
         Seen {
             status: "offline",
-            connection: Connection::stored(&host),
+            connection: Connection::of(&host, None),
+            allowance,
+            is_trusted: false,
             alias_of: Some(name),
             gap: Some(gap),
             reconciled: Some(reconciled),
@@ -285,7 +353,7 @@ mod tests {
         let mut html = Html::new();
         html.add(&page(&hostile(), NOW).main);
         let html = html.into_string();
-        for told in ["Not reached", "1,234", "of 1,000", "2 times", "wrong_host", "another name of"]
+        for told in ["Not reached", "1,229", "of 1,000", "2 times", "wrong_host", "another name of"]
         {
             assert!(html.contains(told), "{told} is missing: {html}");
         }

@@ -31,6 +31,7 @@ use self::figures::Figures;
 use self::visit::Visitors;
 use crate::api::{Api, Reads};
 use crate::fanout::Fanout;
+use crate::pipeline::Hosts;
 
 /// What the pages share.
 pub struct Status {
@@ -44,9 +45,10 @@ impl Status {
         reads: Reads,
         log: storage::Log,
         fanout: Fanout,
+        hosts: Arc<Hosts>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let figures = Figures::new(reads, log, fanout);
+        let figures = Figures::new(reads, log, fanout, hosts);
         let status = Arc::new(Self { visitors: Visitors::new(), figures });
         let sampled = Arc::clone(&status);
         tokio::spawn(async move { sampled.figures.sample(stop).await });
