@@ -38,6 +38,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             telemetry::start_quiet(LogFormat::Text);
             Ok(runtime.block_on(cli::tail::run(&config)))
         }
+        Command::Hosts(config) => {
+            telemetry::start_quiet(LogFormat::Text);
+            Ok(runtime.block_on(cli::hosts::run(&config)))
+        }
         Command::Backup(config) => {
             telemetry::start_quiet(LogFormat::Text);
             runtime.block_on(cli::backup::run(&config))?;

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod backup;
+mod hosts;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -91,8 +92,7 @@ pub fn start(
         tasks.spawn(server::serve(listener, metrics_router, stop.clone()));
         if let Some((listener, token)) = admin {
             let router = Router::new()
-                .route("/admin/hosts", get(list_hosts))
-                .with_state((storage.clone(), hosts))
+                .merge(hosts::router(storage.clone(), hosts))
                 .merge(backup::router(storage.clone(), headroom))
                 .merge(accounts::router(storage, verifier))
                 .layer(middleware::from_fn_with_state(token, authorise));
@@ -141,13 +141,5 @@ async fn authorise(State(token): State<Token>, request: Request, next: Next) -> 
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
 }
 
-/// Every host with its state, its reason and since when.
-async fn list_hosts(State((storage, hosts)): State<(storage::Handle, Arc<Hosts>)>) -> Json<Value> {
-    let rows = storage.hosts(None, HOSTS_LISTED_MAX);
-    let rows: Vec<Value> = rows.iter().map(|host| hosts.describe(host)).collect();
-    Json(json!({ "hosts": rows }))
-}
-
 const TOKEN_CHARS_MIN: usize = 16;
-const HOSTS_LISTED_MAX: usize = 100_000;
 const UPKEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,10 +1,14 @@
 //! The command line: a contract that scripts outside rely on.
 
+mod admin;
 pub mod backup;
 pub mod check;
 pub mod check_frame;
 pub mod demo;
+mod host_lists;
+pub mod hosts;
 pub mod serve;
+mod table;
 pub mod tail;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +32,9 @@ pub enum Command {
     /// Print a relay's or host's events as JSON lines; check their order and look for gaps.
     #[command(after_help = tail::EXIT_CODES)]
     Tail(crate::config::Tail),
+    /// See and change the hosts of a running relay.
+    #[command(after_help = hosts::EXIT_CODES)]
+    Hosts(crate::config::Hosts),
     /// Copy a running relay's data to a folder from which another can start.
     Backup(crate::config::Backup),
     /// Verify a data folder, byte by byte, without changing it.

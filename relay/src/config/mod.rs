@@ -16,6 +16,7 @@ use crate::fault::Fault;
 use crate::plc_export;
 
 mod commands;
+mod host_commands;
 mod quotas;
 mod reconcile;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 mod values;
 
 pub use commands::{Backup, Check, CheckFrame, Demo, Tail};
+pub use host_commands::{Hosts, HostsVerb, Limit, Start, Status};
 pub use quotas::{EventRates, Quotas};
 pub use reconcile::Reconcile;
 pub use values::ByteSize;
