@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use crawler::Resume;
@@ -35,8 +37,16 @@ pub(super) fn router(storage: storage::Handle, hosts: Arc<Hosts>) -> Router {
         .route("/admin/hosts/{name}/reset-cursor", post(reset_cursor))
         .route("/admin/hosts/{name}/reconcile", post(reconcile))
         .route("/admin/domain-bans", get(list_domains).post(ban_domain).delete(unban_domain))
+        .layer(middleware::from_fn(undisturbed))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Desk { storage, hosts })
+}
+
+/// Who asked may go away: what was begun is done to its end, so that no host is left between two
+/// states, banned and still followed, or wanted and without a task.
+async fn undisturbed(request: Request, next: Next) -> Response {
+    let done = tokio::spawn(next.run(request)).await;
+    done.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 impl Desk {
