@@ -115,8 +115,11 @@ impl Pulse {
 
     /// Nothing was left to read at this time, or later.
     pub(crate) fn caught_up(&self, at: Micros) {
-        // Whoever sees this sees the events before it as well.
-        self.caught_up.store(at.0, Ordering::Release);
+        // The moment of a ping is later than the last byte, which is looked at again after it.
+        if at.0 > self.caught_up.load(Ordering::Relaxed) {
+            // Whoever sees this sees the events before it as well.
+            self.caught_up.store(at.0, Ordering::Release);
+        }
     }
 
     /// Its numbers begin anew.

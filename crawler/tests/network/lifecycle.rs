@@ -219,6 +219,15 @@ async fn a_moment_at_which_everything_was_read_is_shown() {
     let opened = opened.await;
     let first = net.shows("a moment", |live| Some(live.caught_up).filter(|at| at.0 > 0)).await;
     assert!(first >= opened.plus(timing.poll_listen), "not while it may be looking");
+    // Nothing comes, not even a pong: that is everything, again and again, and never less.
+    let later = first.plus(Duration::from_millis(100));
+    let mut before = first;
+    while before < later {
+        let at = net.live().caught_up;
+        assert!(at >= before, "{at:?} after {before:?}");
+        before = at;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     // Half a message is not everything.
     let frame = event(1);
     connection.send_raw(&[0x82, u8::try_from(frame.len()).unwrap()]).await;
