@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use crawler::Live;
 use crawler::allowance::GROWN;
+use crawler::{Live, reconcile};
 use protocol::datetime;
 use protocol::host::HostName;
 use protocol::host_state::{Allowance, HostState, Level, Meter};
@@ -61,6 +61,8 @@ pub(super) struct Seen {
     pub(super) alias_of: Option<HostName>,
     pub(super) gap: Option<HostGap>,
     pub(super) reconciled: Option<ReconcileRow>,
+    /// A comparison that is under way, or what keeps one from being so.
+    pub(super) reconciling: reconcile::Status,
     /// Newest first.
     pub(super) rejects: Vec<RejectRow>,
 }
@@ -93,6 +95,7 @@ impl Seen {
             alias_of: host.alias_of.and_then(|id| Some(storage.host(id)?.name)),
             gap: storage.gap(id)?,
             reconciled: storage.reconcile_row(id)?,
+            reconciling: hosts.reconciler().and_then(|all| all.status(id)).unwrap_or_default(),
             rejects: storage.rejects(id)?,
             host,
         })
@@ -159,7 +162,8 @@ impl Seen {
 
     fn reconciliation(&self) -> Value {
         let moment = |at: Micros| (at != Micros(0)).then(|| datetime::format(at));
-        let row = self.reconciled.as_ref();
+        let (row, now) = (self.reconciled.as_ref(), &self.reconciling);
+        let trouble = Some(now.trouble.as_str()).filter(|trouble| !trouble.is_empty());
         json!({
             "owed": self.gap.as_ref().map(|gap| json!({
                 "whole": gap.whole,
@@ -167,6 +171,9 @@ impl Seen {
                 "since": datetime::format(gap.since),
                 "reason": gap.reason,
             })),
+            "underWay": now.under_way,
+            "trouble": trouble,
+            "restsUntil": moment(now.rests_until),
             "pass": row.map(|row| json!({
                 "began": moment(row.began),
                 "ended": moment(row.ended),

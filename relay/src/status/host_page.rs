@@ -23,10 +23,10 @@ pub(super) fn page(seen: &Seen, now: Micros) -> Page {
     main.tags("<h1>").text(name).tags("</h1>");
     standing(&mut main, seen, now);
     connection(&mut main, seen, now);
+    rejects::section(&mut main, &seen.rejects, Some(&seen.host), now);
     events(&mut main, seen, now);
     limits(&mut main, seen, now);
     reconciliation(&mut main, seen, now);
-    rejects::section(&mut main, &seen.rejects, Some(&seen.host), now);
     let path = format!("/status/host/{}", segment(name));
     let page = Page::new(format!("{name} \u{b7} Mainstem"), main);
     Page { sought: Some(name.to_owned()), json: Some(path), ..page }
@@ -138,11 +138,9 @@ fn events(main: &mut Html, seen: &Seen, now: Micros) {
         if let Some(lag) = live.lag {
             facts.row("Its age on arrival").text(&exact(lag)).tags(", by the host\u{2019}s clock");
         }
-        let row = facts.row("Everything was read");
-        match live.caught_up {
-            Micros(0) => row.tags("not yet since it was connected"),
-            at => row.moment(at, now),
-        };
+        if live.caught_up != Micros(0) {
+            facts.row("Everything was read").moment(live.caught_up, now);
+        }
         facts.row("Received up to").tags("number ").text(&live.received.to_string());
     }
     facts.row("Taken in up to").tags("number ").text(&host.cursor.to_string());
@@ -174,10 +172,16 @@ fn limits(main: &mut Html, seen: &Seen, now: Micros) {
         limit => row.tags("at most ").text(&number(limit)),
     };
     let meter = &connection.meter;
-    let hour = used(meter.hour, allowance.per_hour, HOUR, now);
-    usage(facts.row("Events of an hour"), hour, allowance.per_hour);
-    let day = used(meter.day, allowance.per_day, DAY, now);
-    usage(facts.row("Events of a day"), day, allowance.per_day);
+    for (label, level, limit, period) in [
+        ("Events of an hour", meter.hour, allowance.per_hour, HOUR),
+        ("Events of a day", meter.day, allowance.per_day, DAY),
+    ] {
+        match limit {
+            // Of what has no limit, nothing is used up.
+            u64::MAX => facts.row(label).tags("no limit"),
+            limit => usage(facts.row(label), used(level, limit, period, now), limit),
+        };
+    }
     let row = facts.row("Its limits");
     if host.allowance != Override::default() {
         row.tags("were set by the operators of this relay");
@@ -195,16 +199,15 @@ fn limits(main: &mut Html, seen: &Seen, now: Micros) {
 }
 
 /// How much of a limit is used, as a gauge and in figures.
-fn usage(row: &mut Html, used: u64, limit: u64) {
+fn usage(row: &mut Html, used: u64, limit: u64) -> &mut Html {
     if limit == u64::MAX {
-        row.text(&number(used)).tags(", no limit");
-        return;
+        return row.text(&number(used)).tags(", no limit");
     }
     // A gauge of thousandths: its own numbers need not be exact.
     let share = u128::from(used.min(limit)) * 1_000 / u128::from(limit.max(1));
     row.tags("<meter min=\"0\" max=\"1000\" low=\"700\" high=\"950\" optimum=\"0\" value=\"");
     row.text(&share.to_string()).tags("\" aria-hidden=\"true\"></meter> ");
-    row.text(&number(used)).tags(" of ").text(&number(limit));
+    row.text(&number(used)).tags(" of ").text(&number(limit))
 }
 
 fn reconciliation(main: &mut Html, seen: &Seen, now: Micros) {
@@ -228,7 +231,8 @@ fn reconciliation(main: &mut Html, seen: &Seen, now: Micros) {
         let row = facts.row("Newest comparison");
         row.tags("begun ").moment(pass.began, now);
         match pass.ended {
-            Micros(0) => row.tags(", under way"),
+            Micros(0) if seen.reconciling.under_way => row.tags(", under way"),
+            Micros(0) => row.tags(", goes on where it is"),
             ended => row.tags(", ended ").moment(ended, now),
         };
         row.tags(": ").said(&pass.reason);
@@ -257,6 +261,10 @@ fn reconciliation(main: &mut Html, seen: &Seen, now: Micros) {
     } else {
         facts.row("Newest comparison").tags("none yet");
     }
+    if !seen.reconciling.trouble.is_empty() {
+        let row = facts.row("What is in its way").said(&seen.reconciling.trouble);
+        row.tags("; it goes on ").moment(seen.reconciling.rests_until, now);
+    }
     facts.section(main, "reconciliation", "Completeness");
 }
 
@@ -264,6 +272,7 @@ fn reconciliation(main: &mut Html, seen: &Seen, now: Micros) {
 mod tests {
     use std::sync::Arc;
 
+    use crawler::reconcile;
     use protocol::did::Did;
     use protocol::host::HostRules;
     use protocol::host_state::{Allowance, Meter};
@@ -331,6 +340,7 @@ mod tests {
             alias_of: Some(name),
             gap: Some(gap),
             reconciled: Some(reconciled),
+            reconciling: reconcile::Status { trouble: MARKUP.to_owned(), ..Default::default() },
             rejects: vec![reject(1, "wrong_host"), reject(0, MARKUP)],
             host,
         }

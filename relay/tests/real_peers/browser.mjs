@@ -24,8 +24,8 @@ const MARKUP = '"><img src=x onerror=document.title="broken">'
 function examine() {
   const faults = []
   const all = (selector) => [...document.querySelectorAll(selector)]
-  const width = document.documentElement.scrollWidth
-  if (width > innerWidth) faults.push(`${width} px wide in a window of ${innerWidth} px`)
+  const { scrollWidth, clientWidth } = document.documentElement
+  if (scrollWidth > clientWidth) faults.push(`${scrollWidth} px wide in ${clientWidth} px`)
   if (all('h1').length !== 1) faults.push(`${all('h1').length} headings of the first rank`)
   if (all('script, img, iframe, object, embed').length) faults.push('something that runs or loads')
   if (document.documentElement.lang !== 'en' || !document.title) faults.push('no language or title')
@@ -113,6 +113,34 @@ async function story() {
       }
     }
   }
+
+  await check('these checks can fail', async () => {
+    const page = await browser.open(`${relay.base}/`, PHONE)
+    await page.evaluate(`(() => {
+      const add = (tag, words) => {
+        const element = document.querySelector('main').appendChild(document.createElement(tag))
+        element.textContent = words
+        return element
+      }
+      add('h1', 'another')
+      add('img', '')
+      add('input', '')
+      add('p', 'twice').id = 'find'
+      add('p', 'grey').style.color = '#9aa'
+      add('p', 'wide').style.width = '600px'
+      add('p', 'forbidden').setAttribute('style', 'color: red')
+      add('script', 'document.title = "broken"')
+    })()`)
+    const faults = [...await page.evaluate(`(${examine})()`), ...page.complaints].join('; ')
+    const expected = [
+      'px wide', 'headings of the first rank', 'runs or loads', 'an id is there twice',
+      'no label', 'of "grey"', 'inline style', 'inline script',
+    ]
+    const title = await page.evaluate('document.title')
+    const missed = expected.filter((fault) => !faults.includes(fault))
+    if (title === 'broken') missed.push('a script has run')
+    return missed.map((fault) => `not noticed: ${fault}, only ${faults}`)
+  })
 
   const search = async (sought, heading) => {
     const page = await browser.open(`${relay.base}/`, PHONE)
