@@ -91,7 +91,7 @@ async fn cases(network: &Network) -> (Vec<Case>, BTreeSet<String>) {
     let bursts = Conduct::Bursts { frames: large, pause: Duration::from_millis(500) };
     let redirect = Conduct::Redirect(network.hosts[0].url());
     let offline = &["offline"][..];
-    let reading = &["active", "throttled"][..];
+    let (reading, throttled) = (&["active", "throttled"][..], &["throttled"][..]);
     let mut cases = Vec::new();
     for (what, conduct, statuses, reason) in [
         ("mute", Conduct::Mute, offline, "timed out"),
@@ -99,7 +99,7 @@ async fn cases(network: &Network) -> (Vec<Case>, BTreeSet<String>) {
         ("slow handshake", Conduct::SlowHandshake(pause), offline, "timed out"),
         ("half-open", Conduct::HalfOpen(vec![unknown.clone()]), offline, "silent for too long"),
         ("slow frame", slow, offline, "took too long"),
-        ("flood", Conduct::Flood(small), reading, ""),
+        ("flood", Conduct::Flood(small), throttled, "over its limit of 300 events a second"),
         ("bursts", bursts, reading, ""),
         ("garbage messages", Conduct::GarbageMessages, offline, "malformed"),
         ("garbage bytes", Conduct::GarbageBytes, offline, ""),
@@ -136,7 +136,7 @@ fn start(network: &Network, cases: &[Case], folder: &tempfile::TempDir) -> Relay
     let names = names.join(",");
     let intake = INTAKE_BYTES.to_string();
     let more = ["--host", &names, "--admin-token-file", token.to_str().unwrap()];
-    let more = [&more[..], &["--intake-bytes", &intake]].concat();
+    let more = [&more[..], &["--intake-bytes", &intake, "--host-events-max", "300/s"]].concat();
     Relay::start(&folder.path().join("data"), network, &more)
 }
 
