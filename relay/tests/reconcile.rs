@@ -13,6 +13,7 @@ use loadtest::hosts::{self, Listing};
 use loadtest::mirror::Mirror;
 use loadtest::mirror::truth::Truth;
 use loadtest::network::{Network, Options};
+use loadtest::world::account::Account;
 use protocol::did::Did;
 use protocol::frame::{AccountFrame, Peek, peek};
 use tokio::time::timeout;
@@ -54,8 +55,7 @@ fn stir(network: &mut Network) {
 }
 
 fn first_of(network: &Network, host: usize) -> usize {
-    let is_awake =
-        |it: &loadtest::world::account::Account| it.host == host && it.standing.is_active();
+    let is_awake = |it: &Account| it.host == host && it.standing.is_active();
     network.world.accounts().iter().position(is_awake).unwrap()
 }
 
@@ -191,6 +191,30 @@ async fn what_is_lost_when_a_hosts_sequence_begins_anew_is_repaired() {
     follower.ends_with_the_truth(&relay, &mut network).await;
     assert!(repaired(&relay).await >= lost);
     assert_eq!(relay.metric("mainstem_crawler_resets_total").await, 2.0);
+}
+
+// I12: its own key has signed what is shown, but its document names another host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_lists_another_hosts_account_changes_nothing() {
+    let mut network = network().await;
+    let folder = tempfile::tempdir().unwrap();
+    let relay = start(folder.path(), &network, "1s");
+    passes(&relay, &mut network, 2.0).await;
+    let mut subscription = consumers::subscribe(&relay.base(), None).await.unwrap();
+    let is_theirs = |it: &Account| it.host == 1 && it.standing.is_active();
+    let index = network.world.accounts().iter().rposition(is_theirs).unwrap();
+    let event = network.world.write(index, now());
+    network.hosts[0].set_repo(&event.did, event.row.unwrap());
+    until("it is refused", async || {
+        stir(&mut network);
+        relay.metric("mainstem_reconcile_accounts_total{result=\"refused\"}").await > 0.0
+    })
+    .await;
+    while let Ok(message) = timeout(QUIET, subscription.next_message()).await {
+        let message = message.unwrap();
+        let Ok(Peek::Event { did, .. }) = peek(&message) else { panic!() };
+        assert_ne!(did, Some(&*event.did.to_string()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
