@@ -329,6 +329,9 @@ impl<L: Ledger> Pass<L> {
             }
             return Ok(());
         }
+        if portion.counts == Counts::default() && portion.next.is_none() {
+            return Ok(());
+        }
         self.row.counts.add(&portion.counts);
         self.row.after = portion.next.unwrap_or_else(|| std::mem::take(&mut self.row.after));
         self.ledger.keep(self.host, self.row.clone()).await?;
@@ -347,7 +350,9 @@ impl<L: Ledger> Pass<L> {
         // What the host says later than this is newer than what it is asked for now.
         let seen = (self.clock)();
         let mut status = None;
-        if apart.status {
+        // A listing may be silent; of an inactive account no commit is news without a status.
+        let was_active = held.account.as_ref().is_none_or(|account| account.upstream.active);
+        if apart.status || !was_active {
             status = match self.asker.status(&listed.did).await? {
                 Said::Word(Word::NotFound) => return self.missing(&listed.did, &held).await,
                 Said::Word(word) => word.upstream(),

@@ -36,6 +36,8 @@ struct Theirs {
     /// What its listing says instead.
     listed: Option<(String, String)>,
     status: Option<&'static str>,
+    /// Its listing says nothing of its status.
+    silent: bool,
 }
 
 /// How the host misbehaves.
@@ -109,7 +111,7 @@ impl World {
     fn theirs_with(&self, number: u64, rev: u64, change: impl FnOnce(&mut Theirs)) {
         let (did, rev) = (did(number), tid(rev));
         let block = block(&did, rev);
-        let mut theirs = Theirs { rev, block, listed: None, status: None };
+        let mut theirs = Theirs { rev, block, listed: None, status: None, silent: false };
         change(&mut theirs);
         self.state().theirs.insert(did.to_string(), theirs);
     }
@@ -264,7 +266,7 @@ impl State {
                 let (rev, head) = theirs.listed.clone().unwrap_or_else(|| {
                     (theirs.rev.to_string(), Cid::of_cbor(&theirs.block).to_string())
                 });
-                let active = theirs.status.is_none();
+                let active = Some(theirs.status.is_none()).filter(|_| !theirs.silent);
                 json!({"did": did, "rev": rev, "head": head, "active": active,
                     "status": theirs.status})
             })

@@ -73,6 +73,19 @@ async fn a_status_that_changed_without_us_is_told() {
     assert_eq!((row.counts.repaired, row.counts.in_step), (4, 1));
 }
 
+// PDSes of years ago.
+#[tokio::test]
+async fn where_a_listing_is_silent_the_status_is_asked_for() {
+    let world = World::new();
+    world.theirs_with(1, 6, |it| it.silent = true);
+    world.ours_with(1, 5, |it| it.upstream = inactive("deactivated"));
+    world.theirs_with(2, 6, |it| it.silent = true);
+    world.ours(2, 5);
+    world.passes().await;
+    assert_eq!(world.told(), [(1, Some(6), Some("active".to_owned())), (2, Some(6), None)]);
+    assert_eq!(world.calls("getRepoStatus"), 1);
+}
+
 // After a migration without a later write the new PDS lists one revision, and its commit carries
 // another (protocol.md section 11).
 #[tokio::test]
