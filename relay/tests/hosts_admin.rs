@@ -190,6 +190,13 @@ async fn the_ban_of_a_domain_holds_for_all_of_its_hosts() {
     for (host, name) in trial.network.hosts.iter().zip(&names) {
         cut_off(host).await;
         assert_eq!(trial.status(name).await, "banned");
+        // Which ban it is, only operators are told.
+        let (_, shown) = get(&trial.relay.address, &format!("/status/host/{name}")).await;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(
+            (&shown["status"], &shown["connection"]["reason"]),
+            (&json!("banned"), &json!(""))
+        );
     }
     let stranger = trial.stranger.name().to_owned();
     assert!(trial.refused(&["add", &stranger]).contains("banned"));
@@ -285,12 +292,19 @@ async fn lists_are_imported_from_files_and_from_other_relays() {
     let second = Relay::start_with(&folder.path().join("data"), &arguments);
     let from = format!("http://{}", trial.relay.address);
     let (url, token) = (format!("http://{}", second.admin), folder.path().join("token"));
-    let import =
-        ["hosts", "--admin", &url, "--admin-token-file", token.to_str().unwrap(), "import", &from];
-    let output = mainstem(&import);
-    assert!(output.status.success(), "{output:?}");
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(told, "3 added, 0 known already, 0 refused\n");
+    let token = token.to_str().unwrap();
+    // One host a page, then all on one.
+    let paged = format!("{from}/xrpc/com.atproto.sync.listHosts?limit=1");
+    for (source, expected) in [
+        (&paged, "3 added, 0 known already, 0 refused\n"),
+        (&from, "0 added, 3 known already, 0 refused\n"),
+    ] {
+        let import =
+            ["hosts", "--admin", &url, "--admin-token-file", token, "import", source.as_str()];
+        let output = mainstem(&import);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
     trial.stranger.connected(2).await;
 }
 

@@ -250,6 +250,13 @@ async fn whoever_asks_too_often_waits_and_nobody_else_does() {
     assert_eq!(get_with(&relay.address, "/", &other).await.0, 200);
     // Health and the protocol's own methods have limits of their own.
     assert_eq!(get_with(&relay.address, "/_health", &flooding).await.0, 200);
+    let list = "/xrpc/com.atproto.sync.listRepos?limit=1";
+    let mut statuses = Vec::new();
+    while statuses.len() < 1_000 && statuses.last() != Some(&429) {
+        statuses.push(get_with(&relay.address, list, &flooding).await.0);
+    }
+    assert_eq!((statuses.first(), statuses.last()), (Some(&200), Some(&429)));
+    assert_eq!(get_with(&relay.address, list, &other).await.0, 200);
 }
 
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";

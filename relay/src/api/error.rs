@@ -61,7 +61,7 @@ impl XrpcError {
 
     /// 429 `RateLimitExceeded`.
     pub fn busy(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded", message).retry_after(BUSY_FOR)
     }
 }
 
@@ -83,3 +83,6 @@ impl IntoResponse for XrpcError {
         response
     }
 }
+
+/// In so long an address may ask some dozens of times again.
+const BUSY_FOR: Duration = Duration::from_secs(5);

@@ -1,5 +1,7 @@
 //! `com.atproto.sync.listRepos`: the accounts whose repos have passed, in a fixed order.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use protocol::account::Account;
@@ -7,12 +9,30 @@ use protocol::cid::Cid;
 use protocol::did::Did;
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::params::Params;
+use super::reads::Reads;
+use super::visitors::Visitors;
 use super::{Api, XrpcError};
+
+/// Who lists, and the reads for it. Cheap to clone.
+#[derive(Clone)]
+pub struct Lists {
+    reads: Reads,
+    visitors: Arc<Visitors>,
+}
+
+impl Lists {
+    /// Nobody lists yet.
+    pub fn new(storage: storage::Handle) -> Self {
+        Self { reads: Reads::new(storage, "lists"), visitors: Arc::new(Visitors::new()) }
+    }
+}
 
 /// Answers a page.
 pub(super) async fn list_repos(
     State(api): State<Api>,
+    Client(address): Client,
     params: Params,
 ) -> Result<Json<Value>, XrpcError> {
     let limit = params.number("limit", 1..=1000, 500_usize)?;
@@ -20,7 +40,8 @@ pub(super) async fn list_repos(
         None | Some("") => None,
         Some(_) => Some(params.did("cursor")?),
     };
-    let page = api.reads.run(move |storage| storage.accounts(after.as_ref(), limit)).await?;
+    api.lists.visitors.admit(address)?;
+    let page = api.lists.reads.run(move |storage| storage.accounts(after.as_ref(), limit)).await?;
     let repos: Vec<Value> = page.iter().filter_map(entry).collect();
     let mut answer = json!({ "repos": repos });
     if let (true, Some((last, _))) = (page.len() == limit, page.last()) {

@@ -13,6 +13,7 @@ mod params;
 mod reads;
 mod request_crawl;
 mod subscribe_repos;
+mod visitors;
 
 use std::sync::Arc;
 
@@ -29,8 +30,10 @@ use protocol::ids::Micros;
 pub(crate) use self::client::Client;
 pub use self::client::Network;
 pub use self::error::XrpcError;
+pub use self::list_repos::Lists;
 pub(crate) use self::params::Params;
 pub use self::reads::Reads;
+pub(crate) use self::visitors::Visitors;
 use crate::fanout::Fanout;
 use crate::headroom::Headroom;
 use crate::pipeline::Hosts;
@@ -41,8 +44,8 @@ use crate::status::{self, Status};
 pub struct Api {
     /// The store, read only.
     pub storage: storage::Handle,
-    /// The same, for more than a row.
-    pub reads: Reads,
+    /// The same, for lists of accounts.
+    pub lists: Lists,
     /// The consumers.
     pub fanout: Fanout,
     /// The hosts' tasks: what each does now.

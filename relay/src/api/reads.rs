@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Gauge, describe_gauge, gauge};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -15,12 +16,18 @@ use super::XrpcError;
 pub struct Reads {
     storage: storage::Handle,
     places: Arc<Semaphore>,
+    running: Gauge,
 }
 
 impl Reads {
-    /// Nobody reads yet.
-    pub fn new(storage: storage::Handle) -> Self {
-        Self { storage, places: Arc::new(Semaphore::new(READS_MAX)) }
+    /// Nobody reads yet. `purpose` tells them apart in metrics.
+    pub fn new(storage: storage::Handle, purpose: &'static str) -> Self {
+        describe_gauge!(
+            "mainstem_relay_reads_running",
+            "Reads of the store for status pages and lists of accounts: four of each at most."
+        );
+        let running = gauge!("mainstem_relay_reads_running", "purpose" => purpose);
+        Self { storage, places: Arc::new(Semaphore::new(READS_MAX)), running }
     }
 
     /// Reads when it is its turn; refused if that is not soon.
@@ -32,10 +39,13 @@ impl Reads {
         let Ok(Ok(place)) = place else {
             return Err(XrpcError::busy("too many such requests at once: ask again later"));
         };
-        let storage = self.storage.clone();
+        let (storage, running) = (self.storage.clone(), self.running.clone());
         let reading = spawn_blocking(move || {
             let _place = place;
-            read(&storage)
+            running.increment(1);
+            let read = read(&storage);
+            running.decrement(1);
+            read
         });
         let read = reading.await.unwrap_or(Err(storage::Error::Panicked));
         Ok(read?)

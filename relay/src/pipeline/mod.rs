@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use self::conduct::Ledger;
 pub use self::hosts::{CrawlError, Hosts, HostsError, status};
 use crate::admin::{self, Ports, Token};
-use crate::api::{self, Api, Reads};
+use crate::api::{self, Api, Lists};
 use crate::config::{self, Serve};
 use crate::fanout::{self, Fanout};
 use crate::headroom;
@@ -167,7 +167,6 @@ impl Relay {
             headroom: room.headroom(),
             clock: Arc::clone(&clock),
         };
-        let reads = Reads::new(storage.clone());
         let hosts = Arc::new(Hosts::new(stages, rules));
         let stages = reconcile::Stages {
             storage: storage.clone(),
@@ -178,12 +177,12 @@ impl Relay {
         let timing = config.reconcile.timing();
         let reconcile = reconcile::start(stages, fetch, Arc::clone(&clock), timing);
         hosts.reconciled_by(reconcile.clone());
-        let (log, fanout, all) = (storage.log(), consumers.clone(), Arc::clone(&hosts));
-        let status = Status::start(reads.clone(), log, fanout, all, stopped.clone());
+        let (fanout, all) = (consumers.clone(), Arc::clone(&hosts));
+        let status = Status::start(storage.clone(), fanout, all, stopped.clone());
         let api = Api {
             storage: storage.clone(),
             status,
-            reads,
+            lists: Lists::new(storage.clone()),
             fanout: consumers.clone(),
             crawler: crawler.clone(),
             hosts: Arc::clone(&hosts),

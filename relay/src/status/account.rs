@@ -33,7 +33,7 @@ pub(super) async fn show(
     // A host may have sent what is not its to send: then it is neither the account's nor named.
     let also = params.text("host").and_then(|name| HostName::parse(name, api.rules).ok());
     let asked = did.clone();
-    let seen = match api.reads.run(move |storage| Seen::gather(storage, asked, also)).await {
+    let seen = match api.status.reads.run(move |storage| Seen::gather(storage, asked, also)).await {
         Ok(seen) => seen,
         Err(error) => return error.into_response(),
     };

@@ -39,7 +39,7 @@ pub(super) async fn show(
     let now = (api.clock)();
     let live = api.crawler.live(host.id);
     let hosts = Arc::clone(&api.hosts);
-    let gathering = api.reads.run(move |storage| Seen::gather(storage, &hosts, host, live));
+    let gathering = api.status.reads.run(move |storage| Seen::gather(storage, &hosts, host, live));
     let seen = match gathering.await {
         Ok(seen) => seen,
         Err(error) => return error.into_response(),
@@ -86,10 +86,15 @@ impl Seen {
         host: Host,
         live: Option<Live>,
     ) -> Result<Self, storage::Error> {
-        let id = host.id;
+        let (id, status) = (host.id, hosts.status(&host));
+        let mut connection = Connection::of(&host, live);
+        if status == "banned" {
+            // Which of its domains the operators have banned is theirs to tell.
+            connection.reason.clear();
+        }
         Ok(Self {
-            status: hosts.status(&host),
-            connection: Connection::of(&host, live),
+            status,
+            connection,
             allowance: hosts.allowance(&host),
             is_trusted: hosts.is_trusted(&host),
             alias_of: host.alias_of.and_then(|id| Some(storage.host(id)?.name)),

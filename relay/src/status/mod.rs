@@ -28,28 +28,29 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use self::figures::Figures;
-use self::visit::Visitors;
-use crate::api::{Api, Reads};
+use crate::api::{Api, Reads, Visitors};
 use crate::fanout::Fanout;
 use crate::pipeline::Hosts;
 
 /// What the pages share.
 pub struct Status {
     visitors: Visitors,
+    /// Their own: whoever lists all accounts takes none of them.
+    reads: Reads,
     figures: Figures,
 }
 
 impl Status {
     /// Counts from here on, until `stop`. Within a runtime.
     pub fn start(
-        reads: Reads,
-        log: storage::Log,
+        storage: storage::Handle,
         fanout: Fanout,
         hosts: Arc<Hosts>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let figures = Figures::new(reads, log, fanout, hosts);
-        let status = Arc::new(Self { visitors: Visitors::new(), figures });
+        let reads = Reads::new(storage.clone(), "pages");
+        let figures = Figures::new(reads.clone(), storage.log(), fanout, hosts);
+        let status = Arc::new(Self { visitors: Visitors::new(), reads, figures });
         let sampled = Arc::clone(&status);
         tokio::spawn(async move { sampled.figures.sample(stop).await });
         status

@@ -1,20 +1,15 @@
-//! Who looks at a page, how often, and in which form it is wanted.
-
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+//! Who looks at a page, and in which form it is wanted.
 
 use axum::Json;
 use axum::extract::FromRequestParts;
-use axum::http::header::{ACCEPT, HOST, RETRY_AFTER};
+use axum::http::header::{ACCEPT, HOST};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
 use super::page::Page;
 use crate::api::{Api, Client, XrpcError};
-use crate::fanout::per_network;
-use crate::outreach::Pace;
 
 /// A visit within the pace that its address has.
 pub(super) struct Visit {
@@ -33,19 +28,6 @@ pub(super) enum Form {
     Json,
     /// Whatever there is.
     Any,
-}
-
-/// How often the pages are looked at.
-pub(super) struct Visitors(Pace<IpAddr>);
-
-impl Visitors {
-    pub(super) fn new() -> Self {
-        Self(Pace::new(VISIT_INTERVAL, VISIT_BURST))
-    }
-
-    fn admits(&self, address: IpAddr) -> bool {
-        self.0.book(&per_network(address), Instant::now(), Duration::ZERO).is_some()
-    }
 }
 
 impl Visit {
@@ -94,21 +76,12 @@ impl FromRequestParts<Api> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Response> {
         let Ok(Client(address)) = Client::from_request_parts(parts, api).await;
-        if !api.status.visitors.admits(address) {
-            let error = XrpcError::busy("too many requests from your address: ask again later");
-            let mut response = error.into_response();
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            return Err(response);
-        }
+        api.status.visitors.admit(address).map_err(XrpcError::into_response)?;
         let authority = parts.headers.get(HOST);
         let authority = authority.and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Self { form: Form::wanted(&parts.headers), authority })
     }
 }
-
-/// Ten pages a second and address, after a burst: a monitor of some hundred hosts, not a crawler.
-const VISIT_INTERVAL: Duration = Duration::from_millis(100);
-const VISIT_BURST: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -131,14 +104,5 @@ mod tests {
         check("text/html;q=0", Form::Any);
         check("text/html;q=x, ,;", Form::Html);
         assert_eq!(Form::wanted(&HeaderMap::new()), Form::Any);
-    }
-
-    #[test]
-    fn an_address_has_its_pace_and_a_network_of_ipv6_is_one() {
-        let visitors = Visitors::new();
-        let admitted = |text: &str| visitors.admits(text.parse().unwrap());
-        assert!((0..VISIT_BURST).all(|visit| admitted(&format!("2001:db8::{visit}"))));
-        assert!((0..5).any(|_| !admitted("2001:db8::1")));
-        assert!(admitted("2001:db8:0:1::1") && admitted("203.0.113.7"));
     }
 }
