@@ -59,7 +59,10 @@ impl Sequencer {
     fn remove_host(&mut self, id: HostId) -> Result<(), Error> {
         let (row, freed) = self.hosts.remove(id)?;
         self.islands -= row.watermark.islands();
+        let last = records::host_id(self.hosts.last());
         let rows = &mut self.pending.rows;
+        // I12: once its own row is gone, this alone says that the number was given.
+        rows.put_cf(self.store.family(Family::Meta), keys::META_LAST_HOST, last);
         rows.delete_cf(self.store.family(Family::Hosts), keys::host(id));
         rows.delete_cf(self.store.family(Family::Gaps), keys::gap_host(id));
         rows.delete_cf(self.store.family(Family::Reconcile), keys::reconcile(id));

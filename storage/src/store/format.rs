@@ -5,7 +5,7 @@ use std::path::Path;
 
 use protocol::did::Did;
 use protocol::ids::{HostId, Micros};
-use rocksdb::{DB, WriteBatch};
+use rocksdb::{DB, ReadOptions, WriteBatch};
 
 use super::{Family, KeyAndRow, Store, UNREADABLE, Wait, keys, options, records};
 use crate::Error;
@@ -34,8 +34,9 @@ pub(super) fn check_before_opening(dir: &Path) -> Result<(), Error> {
 /// 2 added the family of decisions, and rows of accounts of version 2;
 /// 3 added files of batches that are compressed, and the mark;
 /// 4 added what reconciliation and limits need: the families `throttled` and `reconcile`, rows of
-/// hosts and gaps of version 2, and what `host_accounts` says. Which accounts are throttled for
-/// being over their host's limit was in their own rows only.
+/// hosts and gaps of version 2, what `host_accounts` says, and the last number that was given to a
+/// host. Which accounts are throttled for being over their host's limit was in their own rows only,
+/// and hosts were never removed.
 pub(super) fn adopt(store: &Store) -> Result<(), Error> {
     let row = store.get(Family::Meta, keys::META_FORMAT)?;
     let found = known(&store.dir, row.as_deref())?;
@@ -45,6 +46,7 @@ pub(super) fn adopt(store: &Store) -> Result<(), Error> {
     let mut rows = WriteBatch::default();
     if found.is_some() {
         count_decided(store, &mut rows)?;
+        note_last_host(store, &mut rows)?;
     }
     rows.put_cf(store.family(Family::Meta), keys::META_FORMAT, FORMAT.to_be_bytes());
     store.write(rows, Wait::Disk)
@@ -87,6 +89,18 @@ fn count_decided(store: &Store, rows: &mut WriteBatch) -> Result<(), Error> {
         rows.put_cf(store.family(Family::Hosts), key, row);
     }
     Ok(())
+}
+
+/// Writes down the last number that was given to a host: as long as none was removed, the highest.
+fn note_last_host(store: &Store, rows: &mut WriteBatch) -> Result<(), Error> {
+    let mut hosts = store.iterate(Family::Hosts, ReadOptions::default());
+    hosts.seek_to_last();
+    // A key that is none is for the start to say, which reads all of them.
+    if let Some(Ok(id)) = hosts.key().map(<[u8; 4]>::try_from) {
+        let row = records::host_id(HostId(u32::from_be_bytes(id)));
+        rows.put_cf(store.family(Family::Meta), keys::META_LAST_HOST, row);
+    }
+    Ok(hosts.status()?)
 }
 
 /// The format that a row says, if there is one and this version knows it.

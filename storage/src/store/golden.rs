@@ -391,6 +391,46 @@ async fn golden_folders_of_every_format_are_read() {
         let store = reopen(&options.dir, None).unwrap();
         let row = store.get(Family::Meta, keys::META_FORMAT).unwrap();
         assert_eq!(row, Some(FORMAT.to_be_bytes().to_vec()), "format {format}");
+        let last = store.meta(keys::META_LAST_HOST, records::read_host_id).unwrap();
+        assert!(last.unwrap() >= expected.hosts.last().unwrap().id, "format {format}");
+    }
+}
+
+/// I12: earlier formats did not write down which number was given last. Whoever held the highest
+/// and is removed before another comes is the one that would be forgotten.
+#[tokio::test]
+async fn i12_the_number_of_a_host_that_an_older_folder_knew_is_never_given_again() {
+    for (format, _) in CONTENTS {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("store");
+        copy(&golden(&format!("format-{format}")), &dir);
+        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+        let options = Options { dir, in_memory: None, ..options(&clock, &memory) };
+        let handle = open(options.clone()).unwrap();
+        let hosts = handle.hosts(None, 10);
+        let (other, highest) = (hosts[0].id, hosts.last().unwrap().id);
+        let mut moves = accepted(highest, 0, 1, &did(1), false);
+        moves.account.as_mut().unwrap().was = Some(other);
+        handle.submit(vec![moves]);
+        // As a folder is whose numbers were not written down when it became one of this format.
+        if format < FORMAT {
+            let mut rows = WriteBatch::default();
+            rows.delete_cf(handle.store().family(Family::Meta), keys::META_LAST_HOST);
+            handle.store().write(rows, Wait::Disk).unwrap();
+        }
+        handle.remove_host(highest).await.unwrap();
+        handle.stop().unwrap();
+
+        let handle = open(options.clone()).unwrap();
+        let mut moves = accepted(other, 0, 1, &did(1), false);
+        moves.account.as_mut().unwrap().was = Some(highest);
+        moves.gap = Some(Gap { host: highest, did: Some(did(1)) });
+        handle.submit(vec![moves]);
+        let added = add(&handle, "new.example.com").await.id;
+        assert!(added > highest, "format {format}: {added}");
+        handle.stop().unwrap();
+        let report = crate::check::check(&options.dir, &mut |_| {}).unwrap();
+        assert_eq!(report.findings, [], "format {format}");
     }
 }
 
