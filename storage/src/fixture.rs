@@ -92,7 +92,7 @@ pub(crate) fn name(text: &str) -> HostName {
 }
 
 pub(crate) async fn add(handle: &Handle, text: &str) -> Host {
-    handle.add_host(name(text), Start::Live).await.unwrap()
+    handle.add_host(name(text), Start::Live, 0).await.unwrap()
 }
 
 /// Returns when everything submitted before is committed.

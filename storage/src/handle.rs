@@ -160,10 +160,11 @@ impl Handle {
         drop(self.0.queue.send(Message::Entries(entries)));
     }
 
-    /// Adds a host; one of this name that is there already is the answer, as it is.
-    pub async fn add_host(&self, name: HostName, start: Start) -> Result<Host, Error> {
+    /// Adds a host, whose standing begins now and at this level; one of this name that is there
+    /// already is the answer, as it is. Committed when this returns.
+    pub async fn add_host(&self, name: HostName, start: Start, level: u8) -> Result<Host, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::AddHost { name, start, reply }).await?;
+        self.send(Message::AddHost { name, start, level, reply }).await?;
         self.answered(answer).await
     }
 

@@ -31,7 +31,7 @@ impl Load {
     pub(crate) fn new(runtime: &Runtime, handle: &Handle) -> Self {
         let add = |host| {
             let name = HostName::parse(&format!("pds{host}.bench.dev"), HostRules::Public).unwrap();
-            runtime.block_on(handle.add_host(name, Start::Live)).unwrap().id
+            runtime.block_on(handle.add_host(name, Start::Live, 0)).unwrap().id
         };
         let dids: Vec<Did> = (0..ACCOUNTS).map(did).collect();
         let frames = dids.iter().map(commit).collect();

@@ -51,6 +51,7 @@ impl Table {
         &mut self,
         name: &HostName,
         start: Start,
+        level: u8,
         now: Micros,
     ) -> Result<&Host, Error> {
         let id = match self.names.get(name) {
@@ -58,7 +59,8 @@ impl Table {
             None => {
                 let next = self.last.0.checked_add(1).ok_or(Error::Impossible("2^32 hosts"))?;
                 self.last = HostId(next);
-                self.insert(Host::added(self.last, name.clone(), start, now));
+                let host = Host::added(self.last, name.clone(), start, now);
+                self.insert(Host { level, ..host });
                 self.last
             }
         };

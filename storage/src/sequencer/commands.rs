@@ -173,7 +173,7 @@ mod tests {
 
         let handle = open(options(&clock, &memory)).unwrap();
         assert_eq!(rows_of(&handle, host), []);
-        let again = handle.add_host(name("pds.example.com"), Start::Oldest).await.unwrap();
+        let again = handle.add_host(name("pds.example.com"), Start::Oldest, 0).await.unwrap();
         assert_eq!((again.id, again.accounts), (HostId(host.0 + 1), 0));
         assert_eq!(handle.host_by_name(&again.name).unwrap().id, again.id);
         // It takes over whose accounts it speaks for.
@@ -239,6 +239,21 @@ mod tests {
             let report = crate::check::check(image.path(), &mut |_| {}).unwrap();
             assert_eq!(report.findings, []);
         }
+    }
+
+    /// A crash leaves no host that stands where nobody has put it.
+    #[tokio::test]
+    async fn a_host_is_added_with_its_standing() {
+        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+        let handle = open(options(&clock, &memory)).unwrap();
+        let name = name("pds.example.com");
+        let host = handle.add_host(name.clone(), Start::Oldest, 3).await.unwrap();
+        assert_eq!((host.level, host.level_since, host.abuse), (3, host.added, 0));
+        // One that is there stays as it is.
+        assert_eq!(handle.add_host(name.clone(), Start::Live, 5).await.unwrap(), host);
+        handle.stop().unwrap();
+        let handle = open(options(&clock, &memory)).unwrap();
+        assert_eq!(handle.host_by_name(&name), Some(host));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use protocol::did::Did;
 use protocol::frame::Outgoing;
+use protocol::host::HostName;
 use protocol::ids::{HostId, Micros, Seq};
 use protocol::ticket::Ticket;
 use tokio::sync::oneshot;
@@ -71,7 +72,7 @@ pub(crate) enum Message {
     /// From a shard, in the order in which they must be logged.
     Entries(Vec<Entry>),
     /// Answered with the host, once it is committed.
-    AddHost { name: protocol::host::HostName, start: Start, reply: oneshot::Sender<Host> },
+    AddHost { name: HostName, start: Start, level: u8, reply: oneshot::Sender<Host> },
     /// Answered once it is committed, if anybody asks.
     Note { note: HostNote, reply: Option<oneshot::Sender<Result<(), Error>>> },
     /// Answered once it is committed.

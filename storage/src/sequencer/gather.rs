@@ -33,9 +33,9 @@ impl Sequencer {
                 }
                 return Ok(());
             }
-            Message::AddHost { name, start, reply } => {
+            Message::AddHost { name, start, level, reply } => {
                 let last = self.hosts.last();
-                let host = self.hosts.add(&name, start, now)?.clone();
+                let host = self.hosts.add(&name, start, level, now)?.clone();
                 if self.hosts.last() != last {
                     // Committed with it: the number of one that is removed is never given again.
                     let (family, row) =

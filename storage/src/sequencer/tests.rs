@@ -126,7 +126,7 @@ async fn i2_i6_a_failed_write_shows_nothing_and_stops_for_good() {
         assert_eq!(handle.settled()[0].load(Ordering::Acquire), 1);
         // Whatever comes later goes nowhere, and nobody hangs.
         handle.submit(vec![accepted(host, 2, 3, &did(3), false)]);
-        let added = handle.add_host(name("other.example.com"), Start::Live).await;
+        let added = handle.add_host(name("other.example.com"), Start::Live, 0).await;
         assert!(matches!(added, Err(Error::Stopped)));
         assert!(matches!(handle.clone().stop(), Err(Error::Injected)));
         drop(handle);

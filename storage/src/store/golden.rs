@@ -99,7 +99,7 @@ fn states(host: HostId, content: Content) -> Vec<(Did, Account)> {
 
 /// Fills a store with every kind of row, by the ways that the relay has.
 async fn fill(handle: &Handle, clock: &Clockwork, options: &Options, content: Content) {
-    let start = |name_: &str, start| handle.add_host(name(name_), start);
+    let start = |name_: &str, start| handle.add_host(name(name_), start, 0);
     let first = start("pds.example.com", Start::Oldest).await.unwrap().id;
     let second = start("other.example.com", Start::Live).await.unwrap().id;
     let reason = "refused".to_owned();
@@ -210,7 +210,7 @@ async fn fill_format_4(handle: &Handle, first: HostId, second: HostId) {
     handle.put_excused(first, did(1), excused).await.unwrap();
     let bans = ["*.bad.example.com", "worse.example.com"].map(str::to_owned);
     handle.set_domain_bans(bans.to_vec()).await.unwrap();
-    let removed = handle.add_host(name("gone.example.com"), Start::Live).await.unwrap().id;
+    let removed = add(handle, "gone.example.com").await.id;
     handle.remove_host(removed).await.unwrap();
 }
 

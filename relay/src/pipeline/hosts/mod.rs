@@ -250,10 +250,7 @@ impl Hosts {
         if let Some(host) = self.storage.host_by_name(&name) {
             return Ok(host);
         }
-        let host = self.storage.add_host(name, start).await?;
-        let Standing { level, since, abuse } = standing;
-        self.storage.note_host(HostNote::Level { host: host.id, level, since, abuse }).await?;
-        Ok(Host { level, level_since: since, abuse, ..host })
+        self.storage.add_host(name, start, standing.level).await
     }
 
     /// Starts the host's task, unless it has one, and has it dialled. `changes` must be held.
