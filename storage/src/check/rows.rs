@@ -20,7 +20,8 @@ use super::{Checker, UNREADABLE};
 /// What rows of one family say of those of another.
 #[derive(Default)]
 struct Known {
-    /// Earlier formats did not count what is throttled.
+    /// Earlier formats did not count what is throttled. A conversion that was broken off has
+    /// written it down everywhere but in the rows of hosts, and the format stays the old one.
     counts_throttled: bool,
     /// The last number that was given to a host, if that is written down.
     last_host: Option<HostId>,
@@ -53,7 +54,7 @@ type Judged = Result<(), String>;
 impl Checker<'_> {
     pub(super) fn rows(&mut self, store: &Store, families: &[Family], files: &[LiveFile]) {
         let mut known = Known {
-            counts_throttled: families.contains(&Family::Throttled),
+            counts_throttled: self.report.format.is_some_and(|format| format >= COUNTS_THROTTLED),
             last_host: self.report.last_host,
             ..Known::default()
         };
@@ -299,4 +300,6 @@ fn host_at(key: &[u8], at: usize) -> Option<HostId> {
     Some(HostId(u32::from_be_bytes(key.get(at..at + 4)?.try_into().ok()?)))
 }
 
+/// The format from which on hosts' rows say how many of their accounts are throttled.
+const COUNTS_THROTTLED: u32 = 4;
 const UNREADABLE_KEY: &str = "its key does not read as what was written";

@@ -55,7 +55,7 @@ pub(super) fn adopt(store: &Store) -> Result<(), Error> {
 /// Writes down on their hosts which accounts something is decided about, and counts those that are
 /// throttled for being over a limit. What the hosts' rows say then goes into `rows`, with the
 /// format: a crash before that leaves rows that the next start writes again.
-fn count_decided(store: &Store, rows: &mut WriteBatch) -> Result<(), Error> {
+pub(super) fn count_decided(store: &Store, rows: &mut WriteBatch) -> Result<(), Error> {
     let mut throttled: BTreeMap<HostId, u64> = BTreeMap::new();
     let mut from = Vec::new();
     loop {

@@ -396,6 +396,32 @@ async fn golden_folders_of_every_format_are_read() {
     }
 }
 
+/// A crash before the format was written down: the folder is sound, and the next start goes on.
+#[tokio::test]
+async fn a_conversion_that_was_broken_off_is_sound_and_made_again() {
+    for (format, content) in CONTENTS.into_iter().filter(|(format, _)| *format < FORMAT) {
+        let (expected, _) = fresh(content).await;
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("store");
+        copy(&golden(&format!("format-{format}")), &dir);
+        let sizes = Sizes::of(None);
+        let store = Store::open_as_it_is(&dir, None, sizes, Compression::None).unwrap();
+        format::count_decided(&store, &mut WriteBatch::default()).unwrap();
+        let throttled = store.range(Family::Throttled, &[], None, 10).unwrap().len();
+        assert_eq!(throttled, usize::from(content != Content::Format1), "format {format}");
+        drop(store);
+        let report = crate::check::check(&dir, &mut |_| {}).unwrap();
+        assert_eq!((report.format, report.findings), (Some(format), vec![]));
+        let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
+        let options = Options { dir: dir.clone(), in_memory: None, ..options(&clock, &memory) };
+        let handle = open(options).unwrap();
+        assert_eq!(ask(&handle, content).await, expected, "format {format}");
+        handle.stop().unwrap();
+        let report = crate::check::check(&dir, &mut |_| {}).unwrap();
+        assert_eq!((report.format, report.findings), (Some(FORMAT), vec![]));
+    }
+}
+
 /// I12: earlier formats did not write down which number was given last. Whoever held the highest
 /// and is removed before another comes is the one that would be forgotten.
 #[tokio::test]

@@ -162,8 +162,19 @@ impl Memory {
 }
 
 impl Store {
-    /// Opens the database, or makes it.
+    /// Opens the database, or makes it; whatever format it had, it has this one.
     pub(crate) fn open(
+        dir: &Path,
+        in_memory: Option<Memory>,
+        sizes: Sizes,
+        compression: Compression,
+    ) -> Result<Self, Error> {
+        let store = Self::open_as_it_is(dir, in_memory, sizes, compression)?;
+        format::adopt(&store)?;
+        Ok(store)
+    }
+
+    fn open_as_it_is(
         dir: &Path,
         in_memory: Option<Memory>,
         sizes: Sizes,
@@ -172,16 +183,14 @@ impl Store {
         let database = options::database(in_memory.as_ref(), sizes);
         let families = options::families(sizes, compression);
         let db = DB::open_cf_descriptors(&database, dir, families)?;
-        let store = Self {
+        Ok(Self {
             db,
             dir: dir.to_owned(),
             written_bytes: AtomicU64::new(0),
             #[cfg(test)]
             faults: faults::Faults::default(),
             memory: in_memory,
-        };
-        format::adopt(&store)?;
-        Ok(store)
+        })
     }
 
     /// Opens these families of a database to read them as they lie there: what its write-ahead log
