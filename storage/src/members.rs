@@ -323,6 +323,32 @@ mod tests {
         assert!(matches!(handle.failed().await, Error::Corrupt { .. }));
     }
 
+    /// Scans are long, and what events need stays in the cache.
+    #[tokio::test]
+    async fn a_scan_leaves_no_rows_in_the_cache() {
+        let (handle, _) = store();
+        let host = add(&handle, "pds.example.com").await.id;
+        let count = 2_000;
+        handle.submit((1..=count).map(|number| decided(number, host, None, QUOTA)).collect());
+        settle(&handle).await;
+        handle.store().flush_all();
+        let before = handle.store().cached_bytes();
+        let few = usize::try_from(count).unwrap();
+        assert_eq!(handle.members(host, None, few).unwrap().len(), few);
+        assert_eq!(handle.throttled_oldest(host, few).unwrap().len(), few);
+        assert_eq!(handle.newest_members(host, few, few).unwrap().len(), 0);
+        assert_eq!(handle.accounts(None, few).unwrap().len(), few);
+        // Indexes may.
+        let scanned = handle.store().cached_bytes() - before;
+        assert!(scanned < 32 << 10, "{scanned}");
+        // What is asked for by its key is kept.
+        for number in 1..=count {
+            assert!(handle.account(&did(number)).unwrap().is_some());
+        }
+        let asked = handle.store().cached_bytes() - before;
+        assert!(asked > 128 << 10, "{asked}");
+    }
+
     #[tokio::test]
     async fn accounts_are_read_page_by_page() {
         let (handle, _) = store();

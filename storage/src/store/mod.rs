@@ -289,7 +289,8 @@ impl Store {
         self.db.raw_iterator_cf_opt(self.family(Family::Batches), options)
     }
 
-    /// Rows of a family from `from` to `to` (exclusive), at most `limit`.
+    /// Rows of a family from `from` to `to` (exclusive), at most `limit`. Their blocks do not push
+    /// what every event needs out of the cache: a host may have millions of accounts.
     pub(crate) fn range(
         &self,
         family: Family,
@@ -298,6 +299,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<KeyAndRow>, Error> {
         let mut options = ReadOptions::default();
+        options.fill_cache(false);
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
         }
@@ -360,6 +362,13 @@ impl Store {
     pub(crate) fn drop_batch_files(&self, from: Seq, to: Seq) -> Result<(), Error> {
         let family = self.family(Family::Batches);
         Ok(self.db.delete_file_in_range_cf(family, keys::batch(from), keys::batch(to))?)
+    }
+
+    /// What lies in the cache of blocks, which all families share.
+    #[cfg(test)]
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        let usage = rocksdb::properties::BLOCK_CACHE_USAGE;
+        self.db.property_int_value_cf(self.family(Family::Accounts), usage).unwrap().unwrap()
     }
 
     /// Has RocksDB read and write every row of accounts, as it does by itself when there are many.
