@@ -19,6 +19,7 @@ use rocksdb::{DBCompressionType, IteratorMode};
 
 use super::format::FORMAT;
 use super::*;
+use crate::check::{Finding, Report, check};
 use crate::fixture::*;
 use crate::store::records::{ExportRow, IdentityRow, RejectRow};
 use crate::{
@@ -347,6 +348,13 @@ fn write_folder(format: u32, rows: &str, dir: &Path) {
     }
 }
 
+/// The format, and what is wrong but for the keys of identities, which are no points here.
+fn checked(dir: &Path) -> (Option<u32>, Vec<Finding>) {
+    let Report { format, mut findings, .. } = check(dir, &mut |_| {}).unwrap();
+    findings.retain(|finding| finding.place != Family::Identities.name());
+    (format, findings)
+}
+
 #[tokio::test]
 async fn golden_rows_are_what_this_version_writes() {
     let (_, rows) = fresh(Content::Format4).await;
@@ -410,15 +418,13 @@ async fn a_conversion_that_was_broken_off_is_sound_and_made_again() {
         let throttled = store.range(Family::Throttled, &[], None, 10).unwrap().len();
         assert_eq!(throttled, usize::from(content != Content::Format1), "format {format}");
         drop(store);
-        let report = crate::check::check(&dir, &mut |_| {}).unwrap();
-        assert_eq!((report.format, report.findings), (Some(format), vec![]));
+        assert_eq!(checked(&dir), (Some(format), vec![]));
         let (clock, memory) = (Clockwork::at(NOW), Memory::empty().unwrap());
         let options = Options { dir: dir.clone(), in_memory: None, ..options(&clock, &memory) };
         let handle = open(options).unwrap();
         assert_eq!(ask(&handle, content).await, expected, "format {format}");
         handle.stop().unwrap();
-        let report = crate::check::check(&dir, &mut |_| {}).unwrap();
-        assert_eq!((report.format, report.findings), (Some(FORMAT), vec![]));
+        assert_eq!(checked(&dir), (Some(FORMAT), vec![]));
     }
 }
 
@@ -455,8 +461,7 @@ async fn i12_the_number_of_a_host_that_an_older_folder_knew_is_never_given_again
         let added = add(&handle, "new.example.com").await.id;
         assert!(added > highest, "format {format}: {added}");
         handle.stop().unwrap();
-        let report = crate::check::check(&options.dir, &mut |_| {}).unwrap();
-        assert_eq!(report.findings, [], "format {format}");
+        assert_eq!(checked(&options.dir), (Some(FORMAT), vec![]), "format {format}");
     }
 }
 
