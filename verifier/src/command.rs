@@ -3,6 +3,7 @@
 
 use protocol::account::Local;
 use protocol::did::Did;
+use protocol::ids::HostId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::verdict::Identity;
@@ -18,10 +19,13 @@ pub enum Command {
         local: Local,
     },
     /// Whether an account is one too many for its host's limit. Takes the place of no other
-    /// decision, nor does its end; an account that we do not hold is left alone.
+    /// decision, nor does its end; an account that belongs to another host by now, or that we do
+    /// not hold, is left alone.
     Quota {
         /// The account.
         did: Did,
+        /// The host.
+        host: HostId,
         /// It is throttled for it, or is not any more, and is then to be reconciled.
         throttled: bool,
     },
@@ -56,6 +60,7 @@ pub(crate) enum Work {
     },
     Quota {
         did: Did,
+        host: HostId,
         throttled: bool,
     },
     /// At most [`LEARN_MAX`] documents.

@@ -142,9 +142,9 @@ impl Handle {
                 let shard = self.shard(did.hash64());
                 answers.push(self.order(shard, Work::Decide { did, local }).await?);
             }
-            Command::Quota { did, throttled } => {
+            Command::Quota { did, host, throttled } => {
                 let shard = self.shard(did.hash64());
-                answers.push(self.order(shard, Work::Quota { did, throttled }).await?);
+                answers.push(self.order(shard, Work::Quota { did, host, throttled }).await?);
             }
             Command::Learn(identities) => {
                 let mut parts: Vec<_> = self.intakes.iter().map(|_| Vec::new()).collect();

@@ -297,7 +297,15 @@ impl Shard {
             }
             waiting.prior = prior;
         }
-        self.settle(waiting, now)
+        match self.settle(waiting, now) {
+            // Once more, and not again: it is throttled nowhere else any more.
+            Poll::Done(conclusion)
+                if conclusion.is_throttled() && self.admit_moved(waiting, now) =>
+            {
+                self.poll(waiting, now)
+            }
+            poll => poll,
+        }
     }
 
     fn settle(&mut self, waiting: &mut Waiting, now: Micros) -> Poll {

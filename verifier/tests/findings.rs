@@ -166,7 +166,7 @@ fn a_finding_is_answered_when_the_store_has_it() {
     assert_eq!(world.runtime.block_on(found).unwrap(), Ok(Found::Repaired));
     // A command about the account is answered in the same way.
     let handle = world.handle.clone();
-    let quota = Command::Quota { did: Did::parse(DID).unwrap(), throttled: true };
+    let quota = Command::Quota { did: Did::parse(DID).unwrap(), host: HostId(1), throttled: true };
     let answer = world.runtime.spawn(async move { handle.command(quota).await });
     world.next(&mut Vec::new()).done.unwrap().send(()).unwrap();
     assert_eq!(world.runtime.block_on(answer).unwrap(), Ok(()));

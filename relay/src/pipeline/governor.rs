@@ -149,7 +149,7 @@ impl Governor {
                 if dids.is_empty() {
                     self.in_vain.insert(host.id, now);
                 }
-                self.command(&dids, true).await?;
+                self.command(id, &dids, true).await?;
                 metrics.throttled(dids.len());
                 Ok(dids.len())
             }
@@ -157,19 +157,19 @@ impl Governor {
                 let (storage, id) = (self.hosts.storage().clone(), host.id);
                 let count = at_most(count, most);
                 let dids = read(move || storage.throttled_oldest(id, count)).await?;
-                self.command(&dids, false).await?;
+                self.command(id, &dids, false).await?;
                 metrics.lifted(dids.len());
                 Ok(dids.len())
             }
         }
     }
 
-    /// Has accounts throttled, or let go. Done when all is committed, so that the next round sees
-    /// it.
-    async fn command(&self, dids: &[Did], throttled: bool) -> Result<(), Ended> {
+    /// Has accounts of the host throttled, or let go. Done when all is committed, so that the next
+    /// round sees it.
+    async fn command(&self, host: HostId, dids: &[Did], throttled: bool) -> Result<(), Ended> {
         let mut under_way = Vec::with_capacity(dids.len());
         for did in dids {
-            let command = Command::Quota { did: did.clone(), throttled };
+            let command = Command::Quota { did: did.clone(), host, throttled };
             under_way.push(self.hosts.verifier().command(command));
         }
         for done in join_all(under_way).await {

@@ -12,31 +12,37 @@ use crate::verdict::Decided;
 ///
 /// An account that no host has spoken for can be taken down as well: it is then held without one.
 pub fn decide(did: &Did, prior: Option<&Account>, local: Local, now: Micros) -> Option<Decided> {
-    if prior.map_or(Local::None, |account| account.local) == local {
-        return None;
-    }
-    let unknown = unheard();
-    let before = prior.unwrap_or(&unknown);
+    let mut decided = changed(did, prior, local, now)?;
     // Who was throttled for breaks and is not any more begins anew.
-    let broken = Hour::default();
-    let account =
-        Account { local, conduct: Conduct { broken, ..before.conduct }, ..before.clone() };
-    let frame = told(did, prior, &account, now);
-    // I13: what it sent meanwhile was dropped.
-    let owed = (local == Local::None).then(|| account.home()).flatten();
-    Some(Decided { did: did.clone(), frame, was: before.home(), account, owed })
+    decided.account.conduct.broken = Hour::default();
+    Some(decided)
 }
 
 /// The account once it is one too many for its host's limit. Any other decision of ours stands.
 pub fn over_quota(did: &Did, prior: &Account, now: Micros) -> Option<Decided> {
     let is_free = prior.local == Local::None;
-    is_free.then(|| decide(did, Some(prior), OVER_QUOTA, now)).flatten()
+    is_free.then(|| changed(did, Some(prior), OVER_QUOTA, now)).flatten()
 }
 
 /// The account once there is room for it within its host's limit.
 pub fn within_quota(did: &Did, prior: &Account, now: Micros) -> Option<Decided> {
     let is_over = prior.local == OVER_QUOTA;
-    is_over.then(|| decide(did, Some(prior), Local::None, now)).flatten()
+    is_over.then(|| changed(did, Some(prior), Local::None, now)).flatten()
+}
+
+/// Nothing but our decision changes: what an account has done counts on, or its host could have it
+/// forgotten by going over its limit.
+fn changed(did: &Did, prior: Option<&Account>, local: Local, now: Micros) -> Option<Decided> {
+    if prior.map_or(Local::None, |account| account.local) == local {
+        return None;
+    }
+    let unknown = unheard();
+    let before = prior.unwrap_or(&unknown);
+    let account = Account { local, ..before.clone() };
+    let frame = told(did, prior, &account, now);
+    // I13: what it sent meanwhile was dropped.
+    let owed = (local == Local::None).then(|| account.home()).flatten();
+    Some(Decided { did: did.clone(), frame, was: before.home(), account, owed })
 }
 
 /// What consumers are told, if what we publish of an account changes.
@@ -71,7 +77,8 @@ fn unheard() -> Account {
     }
 }
 
-const OVER_QUOTA: Local = Local::Throttled(Throttle::Quota);
+/// The decision that its host's limit makes about an account.
+pub(super) const OVER_QUOTA: Local = Local::Throttled(Throttle::Quota);
 
 #[cfg(test)]
 mod tests {

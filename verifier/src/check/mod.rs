@@ -24,7 +24,7 @@ mod tombstone;
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::account::{Account, Local, Throttle, Upstream};
+use protocol::account::{Account, Local, Upstream};
 use protocol::did::{Did, DidError};
 use protocol::frame::{HostKind, Kind};
 use protocol::host::HostName;
@@ -37,7 +37,7 @@ pub use finding::{Evidence, begin_found};
 pub use fuzz::{fuzz_check, fuzz_found};
 pub use fuzz_signed::fuzz_signed;
 pub use room::Room;
-pub use throttle::{lift, lifted_at, over_limit};
+pub use throttle::{lift, lifted_at, moved_in, over_limit};
 
 use crate::identity::Resolution;
 use crate::options::Handles;
@@ -289,7 +289,7 @@ impl Case<'_> {
     /// Our own decision about the account; that a new one is over its host's limit is one.
     fn local(&self) -> Local {
         if self.is_over_limit() {
-            return Local::Throttled(Throttle::Quota);
+            return decision::OVER_QUOTA;
         }
         self.prior.map(|account| account.local).unwrap_or_default()
     }
@@ -300,6 +300,11 @@ impl Case<'_> {
             .prior
             .is_none_or(|account| account.home().is_none() && account.local == Local::None);
         is_new && self.host_is_full
+    }
+
+    /// The limit that throttles the account is another host's than the one that speaks for it now.
+    fn is_throttled_elsewhere(&self) -> bool {
+        self.prior.is_some_and(|it| it.local == decision::OVER_QUOTA && it.host != self.host)
     }
 
     /// What goes out for this event.

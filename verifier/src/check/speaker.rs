@@ -34,7 +34,7 @@ impl RepoClaim {
             SignatureError::Invalid => convict(case, known, identity, Reject::SignatureInvalid),
         })?;
 
-        if case.is_over_limit() {
+        if case.is_over_limit() || case.is_throttled_elsewhere() {
             return Err(Reject::AccountThrottled.into());
         }
         let mut account = Account { repo: Some(self.repo), ..case.account() };
@@ -63,6 +63,8 @@ impl RepoClaim {
         match prior.local {
             Local::None => {}
             Local::Takendown | Local::Suspended => return Err(Reject::AccountTakendown.into()),
+            // Who has moved is judged by the new host's limit, once its commit is known to be good.
+            Local::Throttled(_) if case.is_throttled_elsewhere() => {}
             Local::Throttled(_) => return Err(Reject::AccountThrottled.into()),
         }
         if prior.upstream.active {

@@ -9,7 +9,7 @@ use protocol::ids::{HostSeq, Micros};
 
 use super::Case;
 use super::account::DELETED;
-use super::decision::{self, decide};
+use super::decision::{self, decide, within_quota};
 use crate::verdict::Decided;
 
 /// The account after a break of its chain, which has passed; whether this one was too many.
@@ -55,15 +55,33 @@ pub fn lift(did: &Did, account: &Account, now: Micros) -> Option<Decided> {
     over.then(|| decide(did, Some(account), Local::None, now)).flatten()
 }
 
-/// A new account that is over its host's limit, which one of its commits or syncs has shown: held
-/// without that event. The event stays to be settled by itself.
+/// The account as one of the commits or syncs of a full host leaves it, without that event: it is
+/// new, or was throttled for the limit of the host that it comes from. The event stays to be
+/// settled by itself.
 pub fn over_limit(case: &Case<'_>) -> Option<Decided> {
-    if !case.is_over_limit() {
+    let has_moved = case.host_is_full && case.is_throttled_elsewhere();
+    if !case.is_over_limit() && !has_moved {
         return None;
     }
-    let account = Account { host_seq: HostSeq::ZERO, ..case.account() };
-    let frame = decision::told(case.did, None, &account, case.now);
-    Some(Decided { did: case.did.clone(), frame, was: None, account, owed: None })
+    let account = arrived(case);
+    let frame = decision::told(case.did, case.prior, &account, case.now);
+    let was = case.prior.and_then(Account::home);
+    Some(Decided { did: case.did.clone(), frame, was, account, owed: None })
+}
+
+/// The account that was throttled for the limit of the host that it comes from, and is not at its
+/// new one, which has room. The event that has shown it is judged once more.
+pub fn moved_in(case: &Case<'_>) -> Option<Decided> {
+    if case.host_is_full || !case.is_throttled_elsewhere() {
+        return None;
+    }
+    let decided = within_quota(case.did, &arrived(case), case.now)?;
+    Some(Decided { was: case.prior.and_then(Account::home), ..decided })
+}
+
+/// The account at the host that speaks for it, none of whose events was applied to it.
+fn arrived(case: &Case<'_>) -> Account {
+    Account { host_seq: HostSeq::ZERO, ..case.account() }
 }
 
 /// Honest accounts break theirs when their host loses a commit or is restored from a backup: once

@@ -2,7 +2,7 @@
 
 use protocol::account::Local;
 use protocol::did::Did;
-use protocol::ids::Micros;
+use protocol::ids::{HostId, Micros};
 
 use super::Shard;
 use crate::check;
@@ -17,9 +17,9 @@ impl Shard {
                 self.metrics.decided();
                 self.decide(&did, local, now);
             }
-            Work::Quota { did, throttled } => {
+            Work::Quota { did, host, throttled } => {
                 self.metrics.quota();
-                self.set_quota(&did, throttled, now);
+                self.set_quota(&did, host, throttled, now);
             }
             Work::Learn(identities) => {
                 for identity in identities {
@@ -39,9 +39,12 @@ impl Shard {
         }
     }
 
-    /// The limit of the account's host throttles it, or does so no more.
-    fn set_quota(&mut self, did: &Did, throttled: bool, now: Micros) {
-        let Some(prior) = self.accounts.get(did) else { return };
+    /// The limit of the account's host throttles it, or does so no more. Who has moved since then
+    /// is another limit's.
+    fn set_quota(&mut self, did: &Did, host: HostId, throttled: bool, now: Micros) {
+        let Some(prior) = self.accounts.get(did).filter(|it| it.home() == Some(host)) else {
+            return;
+        };
         let judge = if throttled { check::over_quota } else { check::within_quota };
         if let Some(decided) = judge(did, &prior, now) {
             self.decided(decided, Some(&prior));

@@ -1,6 +1,7 @@
 //! What becomes of an event or a finding, and how that leaves the shard.
 
 use bytes::Bytes;
+use protocol::account::{Account, Local};
 use protocol::did::Did;
 use protocol::frame::{HostKind, Kind};
 use protocol::ids::Micros;
@@ -8,7 +9,7 @@ use protocol::reject::Reject;
 use protocol::ticket::Ticket;
 
 use super::Shard;
-use crate::check::Status;
+use crate::check::{Claim, Status};
 use crate::event::Origin;
 use crate::finding::{Errand, Found};
 use crate::identity::Lookup;
@@ -21,6 +22,14 @@ use crate::verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Outcome};
 pub(super) struct Conclusion {
     pub(super) accepted: Option<Box<Accepted>>,
     pub(super) offence: Option<Offence>,
+}
+
+impl Conclusion {
+    /// Nothing goes out, since its account is throttled.
+    pub(super) fn is_throttled(&self) -> bool {
+        let reject = self.offence.map(|offence| offence.reject);
+        self.accepted.is_none() && reject == Some(Reject::AccountThrottled)
+    }
 }
 
 /// Why something is dropped.
@@ -62,6 +71,7 @@ impl Shard {
         if reject == Some(Reject::SignatureInvalid) {
             self.directory.note_forged(&w.did, now);
         }
+        let is_kept_back = reject == Some(Reject::AccountThrottled) && w.is_throttled_here();
         let said_before = self.verdicts.len();
         match &mut accepted {
             Some(accepted) => self.apply(&w, accepted, now),
@@ -77,7 +87,8 @@ impl Shard {
                     self.metrics.passed(&accepted);
                     self.say(Some(ticket), Outcome::Accept(accepted));
                 } else {
-                    let offence = offence.expect("an event passes or is dropped");
+                    let mut offence = offence.expect("an event passes or is dropped");
+                    offence.is_owed &= !is_kept_back;
                     self.drop_event(ticket, &w.origin, offence, w.did, &frame);
                 }
             }
@@ -176,6 +187,17 @@ impl Shard {
         let excerpt = Bytes::copy_from_slice(&frame[..frame.len().min(EXCERPT_BYTES_MAX)]);
         let host = origin.host();
         self.say(Some(ticket), Outcome::Reject { reject, host, did, excerpt, gap });
+    }
+}
+
+impl Waiting {
+    /// It is a commit or a sync of an account that its host has while it is throttled: whoever
+    /// lifts that owes the account a look, so that each of them need not.
+    fn is_throttled_here(&self) -> bool {
+        let is_throttled = |prior: &Account| {
+            matches!(prior.local, Local::Throttled(_)) && prior.home() == Some(self.origin.host())
+        };
+        matches!(self.claim, Claim::Repo(_)) && self.prior.as_ref().is_some_and(is_throttled)
     }
 }
 

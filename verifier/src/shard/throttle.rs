@@ -71,13 +71,24 @@ impl Shard {
         Some(account)
     }
 
-    /// The first event of an account is over its host's limit: the account is held all the same.
+    /// The first event of an account at a host is over that host's limit: the account is held there
+    /// all the same.
     pub(super) fn admit_throttled(&mut self, waiting: &Waiting, now: Micros) {
         let prior = waiting.prior.as_ref();
         let case = self.case(&waiting.seen(), &waiting.did, prior, None, now);
         if let Some(decided) = check::over_limit(&case) {
             self.decided(decided, prior);
         }
+    }
+
+    /// The account was throttled for the limit of the host that it has left, and its new one has
+    /// room: it is not throttled any more. Whether it was so.
+    pub(super) fn admit_moved(&mut self, waiting: &Waiting, now: Micros) -> bool {
+        let prior = waiting.prior.as_ref();
+        let case = self.case(&waiting.seen(), &waiting.did, prior, None, now);
+        let Some(decided) = check::moved_in(&case) else { return false };
+        self.decided(decided, prior);
+        true
     }
 
     /// A decision takes effect.

@@ -88,7 +88,7 @@ fn inactive_accounts_have_no_commits_unless_their_host_says_so() {
     check(None, |account| account.local = Local::Suspended, Err(Reject::AccountTakendown));
     check(
         None,
-        |account| account.local = Local::Throttled(Throttle::Quota),
+        |account| account.local = Local::Throttled(protocol::account::Throttle::Quota),
         Err(Reject::AccountThrottled),
     );
 }

@@ -20,6 +20,22 @@ impl Bench {
     pub(super) fn decide(&mut self, did: &Did, local: Local) {
         drop(self.command(Work::Decide { did: did.clone(), local }));
     }
+
+    /// What a host's limit makes of an account.
+    pub(super) fn quota(&mut self, did: &Did, host: u32, throttled: bool) {
+        drop(self.command(Work::Quota { did: did.clone(), host: HostId(host), throttled }));
+    }
+
+    /// Exactly one decision has been said: where the account was, and who is owed a look at it.
+    pub(super) fn decided(&mut self) -> (Option<HostId>, Option<HostId>) {
+        let verdicts = self.shard.take_verdicts();
+        let decisions = verdicts.iter().filter_map(|verdict| match &verdict.outcome {
+            Outcome::Decided(decided) => Some((decided.was, decided.owed)),
+            _ => None,
+        });
+        let [decision] = decisions.collect::<Vec<_>>()[..] else { panic!("{verdicts:?}") };
+        decision
+    }
 }
 
 fn learnt(repo: &Repo, host: u32, fetched: Micros) -> Identity {
@@ -169,7 +185,7 @@ fn a_quota_takes_the_place_of_no_other_decision() {
         bench.introduce(&mut repo, 1);
         bench.decide(&did, local);
         bench.shard.take_verdicts();
-        drop(bench.command(Work::Quota { did: did.clone(), throttled }));
+        bench.quota(&did, 1, throttled);
         let verdicts = bench.shard.take_verdicts();
         let decided = verdicts.iter().find_map(|verdict| match &verdict.outcome {
             Outcome::Decided(decided) => Some(decided),
@@ -197,8 +213,24 @@ fn a_quota_takes_the_place_of_no_other_decision() {
     // Who is not here is not made by it.
     let mut bench = Bench::new();
     let did = Repo::new(1, Curve::K256).did;
-    drop(bench.command(Work::Quota { did: did.clone(), throttled: true }));
+    bench.quota(&did, 1, true);
     assert_eq!(bench.shard.accounts.get(&did), None);
+}
+
+// What a host has too many of is counted before the command takes its turn.
+#[test]
+fn a_quota_of_another_host_than_the_accounts_changes_nothing() {
+    let mut bench = Bench::new();
+    let mut repo = Repo::new(1, Curve::K256);
+    let did = repo.did.clone();
+    bench.introduce(&mut repo, 1);
+    bench.quota(&did, 2, true);
+    assert!(bench.heard().is_empty());
+    bench.quota(&did, 1, true);
+    assert_eq!(bench.heard(), ["throttled"]);
+    bench.quota(&did, 2, false);
+    assert!(bench.heard().is_empty());
+    assert_eq!(bench.shard.accounts.get(&did).unwrap().local, Local::Throttled(Throttle::Quota));
 }
 
 #[test]
@@ -207,12 +239,12 @@ fn an_account_over_the_quota_is_told_and_its_commits_are_owed_when_there_is_room
     let mut repo = Repo::new(1, Curve::K256);
     let did = repo.did.clone();
     bench.introduce(&mut repo, 1);
-    drop(bench.command(Work::Quota { did: did.clone(), throttled: true }));
+    bench.quota(&did, 1, true);
     assert_eq!(bench.heard(), ["throttled"]);
     let frame = write(&mut repo, "b");
     bench.send(1, COMMIT, &did, frame);
     assert_eq!(bench.heard(), ["account_throttled"]);
-    drop(bench.command(Work::Quota { did: did.clone(), throttled: false }));
+    bench.quota(&did, 1, false);
     assert_eq!(bench.heard(), ["active"]);
     let frame = write(&mut repo, "c");
     bench.send(1, COMMIT, &did, frame);

@@ -393,6 +393,40 @@ fn what_is_found_of_a_new_account_over_its_hosts_limit_makes_it_throttled() {
 }
 
 #[test]
+fn what_is_found_of_an_account_at_a_new_host_ends_the_throttle_of_the_old_one_or_moves_it() {
+    let check = |is_full: bool, expected: &[&str], found: Found, local: Local| {
+        let mut bench = Bench::new();
+        let mut repo = Repo::new(1, Curve::K256);
+        let did = repo.did.clone();
+        bench.introduce(&mut repo, 1);
+        bench.quota(&did, 1, true);
+        bench.pass(60);
+        bench.shard.take_verdicts();
+        if is_full {
+            full(&mut bench, 2);
+        }
+        write(&mut repo, "b");
+        let mut judged = bench.find(2, &did, head(&repo), None);
+        bench.land_document(&repo, 2);
+        let heard = bench.shard.take_verdicts();
+        let said = heard.iter().flat_map(|verdict| match &verdict.outcome {
+            Outcome::Accept(accepted) => accepted.frames.iter().map(name).collect(),
+            Outcome::Decided(decided) => decided.frame.iter().map(name).collect(),
+            Outcome::Learnt(_) => Vec::new(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+        assert!(heard.last().unwrap().done.is_some(), "the last of them answers it");
+        assert_eq!(judged.judged.try_recv(), Ok(found));
+        let account = bench.held(&did);
+        assert_eq!((account.host, account.local), (HostId(2), local));
+    };
+    check(false, &["active", "#sync"], Found::Repaired, Local::None);
+    let throttled = Local::Throttled(Throttle::Quota);
+    check(true, &[], refused(Reject::AccountThrottled), throttled);
+}
+
+#[test]
 fn an_account_that_only_we_have_spoken_for_gets_its_host() {
     let mut bench = Bench::new();
     let mut repo = Repo::new(1, Curve::K256);

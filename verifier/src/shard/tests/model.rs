@@ -28,7 +28,7 @@ enum Step {
     /// We decide about an account.
     Decide { account: usize, local: Local },
     /// An account is one too many for its host, or is not any more.
-    Quota { account: usize, throttled: bool },
+    Quota { account: usize, host: u32, throttled: bool },
     /// A document of an account is read elsewhere.
     Learn(usize),
     /// Milliseconds pass.
@@ -47,8 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3usize, 0..4usize).prop_map(|(account, local)| {
             Step::Decide { account, local: LOCALS[local] }
         }),
-        1 => (0..3usize, any::<bool>())
-            .prop_map(|(account, throttled)| Step::Quota { account, throttled }),
+        1 => (0..3usize, 1..4u32, any::<bool>())
+            .prop_map(|(account, host, throttled)| Step::Quota { account, host, throttled }),
         1 => (0..3usize).prop_map(Step::Learn),
     ]
 }
@@ -85,6 +85,7 @@ impl Model {
     fn new() -> Self {
         let mut bench = Bench::new();
         bench.shard.handles = Handles::Verify;
+        full(&mut bench, FULL);
         Self {
             bench,
             repos: (1..=3).map(|number| Repo::new(number, Curve::K256)).collect(),
@@ -107,7 +108,7 @@ impl Model {
             Step::Answer(how) => self.answer(how),
             Step::Sick(is_sick) => self.bench.shard.set_directories_well(!is_sick),
             Step::Decide { account, local } => self.decide(account, local),
-            Step::Quota { account, throttled } => self.quota(account, throttled),
+            Step::Quota { account, host, throttled } => self.quota(account, host, throttled),
             Step::Learn(account) => {
                 let repo = &self.repos[account];
                 let found = document(repo, self.homes[account], self.bench.now);
@@ -138,14 +139,14 @@ impl Model {
         self.locals[account] = local;
     }
 
-    /// Only what nobody else has decided about changes.
-    fn quota(&mut self, account: usize, throttled: bool) {
-        const OVER: Local = Local::Throttled(Throttle::Quota);
+    /// Only what is at that host, and nobody else has decided about, changes.
+    fn quota(&mut self, account: usize, host: u32, throttled: bool) {
         let did = self.repos[account].did.clone();
         let before = self.bench.shard.accounts.get(&did);
-        drop(self.bench.command(Work::Quota { did: did.clone(), throttled }));
+        self.bench.quota(&did, host, throttled);
         let after = self.bench.shard.accounts.get(&did);
         let expected = before.map(|before| match (before.local, throttled) {
+            (other, _) if before.home() != Some(HostId(host)) => other,
             (Local::None, true) => OVER,
             (OVER, false) => Local::None,
             (other, _) => other,
@@ -292,6 +293,10 @@ impl Model {
         let decided = self.locals[account] != Local::None;
         assert!(!(decided && signed), "passed in spite of a decision");
         let Some(after) = after else { return };
+        if after.local != self.locals[account] {
+            assert!(self.is_by_limit(account, &after), "{:?}, then {after:?}", self.left[account]);
+            self.locals[account] = after.local;
+        }
         let (active, status) = after.published();
         assert_eq!(self.told[account], (active, status.map(str::to_owned)), "told otherwise");
         let is_commit = frames.iter().any(|frame| frame.kind() == Kind::Commit);
@@ -303,6 +308,23 @@ impl Model {
             }
         }
         self.left[account] = Some(after);
+    }
+
+    /// Whether the limit of its host, which it is new at, has decided about an account.
+    fn is_by_limit(&self, account: usize, after: &Account) -> bool {
+        let is_full = after.host == HostId(FULL);
+        let before = self.left[account].as_ref();
+        match before.map_or(Local::None, |before| before.local) {
+            Local::None => {
+                let is_new = before.is_none_or(|before| before.home().is_none());
+                is_new && is_full && after.local == OVER
+            }
+            OVER => {
+                let has_moved = before.is_some_and(|before| before.host != after.host);
+                has_moved && !is_full && after.local == Local::None
+            }
+            _ => false,
+        }
     }
 
     fn account(&self, did: &Did) -> usize {
@@ -341,6 +363,9 @@ fn judge(steps: &[Step]) {
     }
 }
 
+/// A host that has as many accounts as it may have.
+const FULL: u32 = 3;
+const OVER: Local = Local::Throttled(Throttle::Quota);
 const LOCALS: [Local; 4] =
     [Local::None, Local::Takendown, Local::Suspended, Local::Throttled(Throttle::Operator)];
 

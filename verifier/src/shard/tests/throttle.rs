@@ -85,8 +85,7 @@ fn the_eleventh_break_in_an_hour_passes_and_throttles_the_account() {
     bench.send(1, COMMIT, &repo.did, frame);
     let verdicts = bench.shard.take_verdicts();
     let Outcome::Reject { reject, gap, .. } = &verdicts[0].outcome else { panic!() };
-    assert_eq!(*reject, Reject::AccountThrottled);
-    assert_eq!(*gap, Some(Gap::Account(repo.did.clone())));
+    assert_eq!((*reject, gap), (Reject::AccountThrottled, &None), "its end will owe it");
 }
 
 #[test]
@@ -271,21 +270,157 @@ fn a_forged_commit_over_the_limit_makes_no_account() {
     assert_eq!(bench.shard.accounts.get(&repo.did), None);
 }
 
-// A crash between the account and its dropped event: the event comes again.
+// Also after a crash between the account and its dropped event: the event comes again.
 #[test]
-fn an_event_over_the_limit_is_owed_even_if_it_comes_twice() {
+fn what_a_throttled_account_sends_is_owed_when_it_begins_and_when_it_ends() {
     let mut bench = Bench::new();
     let mut repo = Repo::new(1, Curve::K256);
+    let did = repo.did.clone();
     full(&mut bench, 1);
+    let gap = |bench: &mut Bench| {
+        let Outcome::Reject { reject, gap, .. } =
+            bench.shard.take_verdicts().pop().unwrap().outcome
+        else {
+            panic!()
+        };
+        assert_eq!(reject, Reject::AccountThrottled);
+        gap
+    };
     let frame = write(&mut repo, "a");
-    bench.send(1, COMMIT, &repo.did, frame.clone());
+    bench.send(1, COMMIT, &did, frame.clone());
     bench.land_document(&repo, 1);
-    bench.heard();
+    assert_eq!(gap(&mut bench), Some(Gap::Account(did.clone())));
     bench.seqs.insert(1, 0);
-    bench.send(1, COMMIT, &repo.did, frame);
+    bench.send(1, COMMIT, &did, frame);
+    assert_eq!(gap(&mut bench), None);
+    write(&mut repo, "b");
+    bench.send(1, SYNC, &did, repo.sync().frame(1));
+    assert_eq!(gap(&mut bench), None);
+    bench.quota(&did, 1, false);
+    assert_eq!(bench.decided(), (Some(HostId(1)), Some(HostId(1))));
+}
+
+// Its end owes the commits; of what its host says of its status nobody else would tell.
+#[test]
+fn a_status_that_is_not_heard_is_owed_while_the_account_is_throttled() {
+    let mut bench = Bench::new();
+    let mut repo = Repo::new(1, Curve::K256);
+    let did = repo.did.clone();
+    bench.introduce(&mut repo, 1);
+    bench.decide(&did, Local::Throttled(Throttle::Operator));
+    for number in 0..11 {
+        bench.shard.take_verdicts();
+        bench.send(1, ACCOUNT, &did, account_frame(&did, 1, number % 2 == 1, None));
+    }
     let verdicts = bench.shard.take_verdicts();
-    let Outcome::Reject { reject, gap, .. } = &verdicts[0].outcome else { panic!() };
-    assert_eq!((*reject, gap), (Reject::AccountThrottled, &Some(Gap::Account(repo.did))));
+    let Outcome::Reject { reject, gap, .. } = &verdicts[0].outcome else { panic!("{verdicts:?}") };
+    assert_eq!((*reject, gap), (Reject::AccountThrottled, &Some(Gap::Account(did))));
+}
+
+/// An account that host 1's limit throttles, and that is at host 2 now.
+fn moved(at_two: impl FnOnce(&mut Bench)) -> (Bench, Repo) {
+    let mut bench = Bench::new();
+    let mut repo = Repo::new(1, Curve::K256);
+    let did = repo.did.clone();
+    at_two(&mut bench);
+    bench.introduce(&mut repo, 1);
+    bench.quota(&did, 1, true);
+    assert_eq!(bench.heard(), ["throttled"]);
+    bench.pass(60);
+    (bench, repo)
+}
+
+#[test]
+fn a_commit_at_a_new_host_with_room_ends_the_throttle_of_the_old_one() {
+    let (mut bench, mut repo) = moved(|_| {});
+    let did = repo.did.clone();
+    let frame = write(&mut repo, "b");
+    bench.send(2, COMMIT, &did, frame);
+    bench.land_document(&repo, 2);
+    let mut verdicts = bench.shard.take_verdicts();
+    let at = verdicts.iter().position(|it| matches!(it.outcome, Outcome::Decided(_))).unwrap();
+    let Outcome::Decided(decided) = verdicts.remove(at).outcome else { unreachable!() };
+    assert_eq!((decided.was, decided.owed), (Some(HostId(1)), Some(HostId(2))));
+    assert_eq!((decided.account.host, decided.account.host_seq), (HostId(2), HostSeq::ZERO));
+    assert!(decided.frame.is_some(), "it is active again");
+    let Outcome::Accept(accepted) = verdicts.remove(at).outcome else { panic!("{verdicts:?}") };
+    assert_eq!((accepted.was, accepted.chain_break), (Some(HostId(2)), false));
+    let account = bench.account(&did);
+    assert_eq!((account.local, account.host_seq.get()), (Local::None, 1));
+    // The limit of a host that it is not at any more is none of its business.
+    bench.quota(&did, 1, true);
+    assert!(bench.heard().is_empty());
+    let frame = write(&mut repo, "c");
+    bench.send(2, COMMIT, &did, frame);
+    assert_eq!(bench.heard(), ["#commit"]);
+}
+
+#[test]
+fn a_commit_at_a_new_host_without_room_moves_the_throttle_there() {
+    let (mut bench, mut repo) = moved(|bench| full(bench, 2));
+    let did = repo.did.clone();
+    let frame = write(&mut repo, "b");
+    bench.send(2, COMMIT, &did, frame);
+    bench.land_document(&repo, 2);
+    let verdicts = bench.shard.take_verdicts();
+    let [.., Verdict { outcome: Outcome::Decided(decided), .. }, dropped] = &verdicts[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!((decided.was, decided.owed), (Some(HostId(1)), None));
+    assert_eq!((decided.account.host, decided.account.host_seq), (HostId(2), HostSeq::ZERO));
+    assert!(decided.frame.is_none(), "consumers know that it is throttled");
+    let Outcome::Reject { reject, gap, .. } = &dropped.outcome else { panic!("{dropped:?}") };
+    assert_eq!((*reject, gap), (Reject::AccountThrottled, &Some(Gap::Account(did.clone()))));
+    // From now on it is as any that the new host has too many of.
+    bench.origin(2).set_accounts_max(3);
+    let frame = write(&mut repo, "c");
+    bench.send(2, COMMIT, &did, frame);
+    assert_eq!(bench.heard(), ["account_throttled"]);
+    bench.quota(&did, 1, false);
+    assert!(bench.heard().is_empty());
+    bench.quota(&did, 2, false);
+    assert_eq!(bench.decided(), (Some(HostId(2)), Some(HostId(2))));
+}
+
+#[test]
+fn a_forged_commit_at_a_new_host_moves_no_throttled_account() {
+    let (mut bench, mut repo) = moved(|_| {});
+    let frame = write(&mut repo, "b");
+    bench.send(2, COMMIT, &repo.did, frame);
+    repo.key = Repo::new(9, Curve::K256).key;
+    bench.land_document(&repo, 2);
+    assert_eq!(bench.heard(), ["signature_invalid"]);
+    let account = bench.account(&repo.did);
+    assert_eq!((account.host, account.local), (HostId(1), Local::Throttled(Throttle::Quota)));
+}
+
+#[test]
+fn an_operators_throttle_is_not_ended_by_a_move() {
+    let (mut bench, mut repo) = moved(|_| {});
+    bench.decide(&repo.did, Local::Throttled(Throttle::Operator));
+    let frame = write(&mut repo, "b");
+    bench.send(2, COMMIT, &repo.did, frame);
+    bench.land_document(&repo, 2);
+    assert_eq!(bench.heard(), ["account_throttled"]);
+    assert_eq!(bench.account(&repo.did).local, Local::Throttled(Throttle::Operator));
+}
+
+#[test]
+fn a_limit_that_comes_and_goes_forgives_no_breaks() {
+    let mut bench = Bench::new();
+    let mut repo = Repo::new(1, Curve::K256);
+    let did = repo.did.clone();
+    bench.introduce(&mut repo, 1);
+    for number in 0..10 {
+        let frame = breaking(&mut repo, &format!("b{number}"));
+        bench.send(1, COMMIT, &did, frame);
+    }
+    bench.quota(&did, 1, true);
+    bench.quota(&did, 1, false);
+    bench.heard();
+    let frame = breaking(&mut repo, "b10");
+    bench.send(1, COMMIT, &did, frame);
+    assert_eq!(bench.heard(), ["#commit", "throttled"]);
 }
 
 #[test]
