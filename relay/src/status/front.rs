@@ -1,5 +1,7 @@
 //! `GET /`: what this is, how it does, how to look something up, subscribe, have a host crawled.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -80,6 +82,7 @@ fn tiles(main: &mut Html, totals: &Totals, now: Micros) {
         .sum();
     let newest = match head_time(totals) {
         None => "none yet".to_owned(),
+        Some(at) if now.since(at) < Duration::from_secs(1) => "just now".to_owned(),
         Some(at) => format!("{} ago", length(now.since(at))),
     };
     let rate = match totals.per_second {

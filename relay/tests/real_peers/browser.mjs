@@ -18,6 +18,8 @@ const HOSTS = 4
 const EVENTS = 400
 const DESK = { width: 1280, height: 900 }
 const PHONE = { width: 360, height: 740 }
+// Between the two, where a row of figures is at its fullest.
+const WINDOW = { width: 960, height: 800 }
 const MARKUP = '"><img src=x onerror=document.title="broken">'
 
 // Runs within the page; answers what is wrong with it.
@@ -102,7 +104,7 @@ async function story() {
     nothing: `/status?q=${encodeURIComponent(MARKUP)}`,
   }
   for (const [name, where] of Object.entries(pages)) {
-    for (const [size, window] of [['desk', DESK], ['phone', PHONE]]) {
+    for (const [size, window] of [['desk', DESK], ['window', WINDOW], ['phone', PHONE]]) {
       for (const dark of [false, true]) {
         const shown = `${name} on a ${size}${dark ? ' in the dark' : ''}`
         await check(`the page ${shown} is whole, fits, can be read, and runs nothing`, async () => {
