@@ -57,6 +57,8 @@ pub struct Origin {
     host: HostId,
     name: HostName,
     lenience: Lenience,
+    /// The host is removed.
+    retired: AtomicBool,
     /// Closed for good by the first passed commit with `prevData` and every `prev`.
     ratchet_closed: AtomicBool,
     /// Its live accounts that no limit throttles, as the store counts them, and how many there
@@ -90,6 +92,7 @@ impl Origin {
             host,
             name,
             lenience,
+            retired: AtomicBool::new(false),
             ratchet_closed: AtomicBool::new(ratchet_closed),
             accounts: Arc::default(),
             accounts_max: AtomicU64::new(u64::MAX),
@@ -110,6 +113,17 @@ impl Origin {
     /// are: [`crate::Command::Quota`] is about them.
     pub fn set_accounts_max(&self, accounts_max: u64) {
         self.accounts_max.store(accounts_max, Ordering::Relaxed);
+    }
+
+    /// The host is removed: what is on its way from it is settled in silence, or it would take
+    /// accounts back to a number that no host has.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the host is removed.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Its number in the store.

@@ -288,6 +288,9 @@ impl Shard {
 
     /// Judges who speaks, with what is known by now; asks for what is not.
     fn poll(&mut self, waiting: &mut Waiting, now: Micros) -> Poll {
+        if waiting.origin.is_retired() {
+            return Poll::Done(Conclusion::of_nobody(&waiting.subject));
+        }
         let prior = self.accounts.get(&waiting.did);
         if prior != waiting.prior {
             // Another host's event of the account has passed meanwhile.

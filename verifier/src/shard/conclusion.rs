@@ -17,7 +17,7 @@ use crate::parked::{Subject, Waiting};
 use crate::verdict::{Accepted, EXCERPT_BYTES_MAX, Gap, Outcome};
 
 /// What becomes of it. Of a finding one part may go out and the other be refused; or neither, where
-/// we hold what was found.
+/// we hold what was found. Of an event one does, unless its host is removed.
 #[derive(Debug, Default)]
 pub(super) struct Conclusion {
     pub(super) accepted: Option<Box<Accepted>>,
@@ -25,6 +25,14 @@ pub(super) struct Conclusion {
 }
 
 impl Conclusion {
+    /// Its host is removed: whoever waits for a finding is told, and nobody else.
+    pub(super) fn of_nobody(subject: &Subject) -> Self {
+        match subject {
+            Subject::Event { .. } => Self::default(),
+            Subject::Finding(_) => Offence::from(Reject::WrongHost).into(),
+        }
+    }
+
     /// Nothing goes out, since its account is throttled.
     pub(super) fn is_throttled(&self) -> bool {
         let reject = self.offence.map(|offence| offence.reject);
@@ -86,10 +94,11 @@ impl Shard {
                 if let Some(accepted) = accepted {
                     self.metrics.passed(&accepted);
                     self.say(Some(ticket), Outcome::Accept(accepted));
-                } else {
-                    let mut offence = offence.expect("an event passes or is dropped");
+                } else if let Some(mut offence) = offence {
                     offence.is_owed &= !is_kept_back;
                     self.drop_event(ticket, &w.origin, offence, w.did, &frame);
+                } else {
+                    self.say(Some(ticket), Outcome::Silence);
                 }
             }
             Subject::Finding(errand) => {

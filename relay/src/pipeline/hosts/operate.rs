@@ -80,6 +80,9 @@ impl Hosts {
     pub async fn remove(&self, name: &str) -> Result<(), HostsError> {
         let _change = self.changes.lock().await;
         let host = self.find(name)?;
+        if let Some(origin) = self.origin(host.id) {
+            origin.retire();
+        }
         self.stop(host.id).await;
         self.storage.remove_host(host.id).await?;
         // Other names of it stand for themselves again.

@@ -306,6 +306,39 @@ fn orders() -> Vec<[Word; 4]> {
     orders
 }
 
+// I12: what waits or comes of a removed host takes no account back to a number that nobody has.
+#[test]
+fn what_is_on_its_way_of_a_removed_host_is_settled_in_silence() {
+    let mut bench = Bench::new();
+    let (mut repo, mut other) = (Repo::new(1, Curve::K256), Repo::new(2, Curve::K256));
+    let (did, unknown) = (repo.did.clone(), other.did.clone());
+    bench.introduce(&mut repo, 1);
+    // It has been added again, under another number, and speaks for the account.
+    let name = HostName::parse("pds1.example.com", HostRules::Public).unwrap();
+    let again = Origin::new(HostId(4), name, Lenience::Ratchet, false);
+    bench.origins.insert(4, Arc::new(again));
+    let frame = write(&mut other, "a");
+    bench.send(1, COMMIT, &unknown, frame);
+    let mut missed = bench.find(1, &unknown, findings::head(&other), None);
+    bench.origin(1).retire();
+    let frame = write(&mut repo, "b");
+    bench.send(4, COMMIT, &did, frame);
+    assert_eq!(bench.said(), [ok(4, 1, Kind::Commit)]);
+    let frame = write(&mut repo, "c");
+    bench.send(1, COMMIT, &did, frame);
+    bench.send(1, ACCOUNT, &did, account_frame(&did, 4, false, None));
+    assert_eq!(bench.said(), [(1, 3, Err("silence")), (1, 4, Err("silence"))]);
+    let judged = bench.find(1, &did, findings::head(&repo), None);
+    let refused = findings::refused(Reject::WrongHost);
+    assert_eq!(bench.found(judged), findings::frames(&[], refused));
+    assert_eq!(bench.held(&did).host, HostId(4));
+    // What waits, too: those of an account that is not held.
+    bench.land_document(&other, 1);
+    assert_eq!(bench.said(), [(1, 2, Err("silence"))]);
+    assert_eq!(missed.judged.try_recv(), Ok(refused));
+    assert_eq!(bench.shard.accounts.get(&unknown), None);
+}
+
 #[test]
 fn every_order_of_a_migration_ends_at_the_new_host() {
     let orders = orders();
