@@ -8,18 +8,32 @@ pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
+    calls: u32,
 }
 
 impl Backoff {
     /// Waits are between `min` and `max`.
     pub(crate) fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max: max.max(min), failures: 0 }
+        Self { min, max: max.max(min), failures: 0, calls: 0 }
     }
 
     /// An event was received: the next wait is the shortest again. A mere connection is no
     /// progress, or a host that accepts and closes would be dialled every second for ever.
     pub(crate) fn progress(&mut self) {
         self.failures = 0;
+        self.calls = 0;
+    }
+
+    /// It is dialled before its time, since somebody asked for it.
+    pub(crate) fn called(&mut self) {
+        self.calls = self.calls.saturating_add(1);
+    }
+
+    /// How long it is left alone whoever asks: doubled by each call that made no progress. Waits do
+    /// not count, so a host that was away for weeks and calls is dialled at once.
+    pub(crate) fn spacing(&self, least: Duration, most: Duration) -> Duration {
+        let doubled = 2u32.checked_pow(self.calls).and_then(|by| least.checked_mul(by));
+        doubled.unwrap_or(most).min(most).max(least)
     }
 
     /// Connections in a row that made no progress.
@@ -92,6 +106,25 @@ mod tests {
         let mut other = backoff.clone();
         assert_eq!(backoff.next(0), MIN);
         assert_eq!(other.next(1 << 63), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn calls_that_come_to_nothing_space_themselves_and_waits_do_not() {
+        let (least, most) = (Duration::from_secs(10), Duration::from_mins(10));
+        let mut backoff = Backoff::new(MIN, MAX);
+        for _ in 0..500 {
+            backoff.next(7);
+        }
+        let mut spacings = Vec::new();
+        for _ in 0..100 {
+            spacings.push(backoff.spacing(least, most).as_secs());
+            backoff.called();
+        }
+        assert_eq!(&spacings[..8], &[10, 20, 40, 80, 160, 320, 600, 600]);
+        assert!(spacings[8..].iter().all(|spacing| *spacing == 600));
+        assert_eq!(backoff.spacing(most, least), most, "never under the least");
+        backoff.progress();
+        assert_eq!(backoff.spacing(least, most), least);
     }
 
     #[test]

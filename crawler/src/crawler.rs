@@ -170,7 +170,8 @@ impl Handle {
     }
 
     /// Ends the host's task and its connection. When it returns, everything that was received has
-    /// been delivered, and the host can be subscribed to anew. The channel of reports must be
+    /// been delivered, everything that was reported is noted, and the host can be subscribed to
+    /// anew. The channel of reports must be
     /// drained meanwhile.
     pub async fn unsubscribe(&self, host: HostId) {
         let Some(task) = self.task(host) else { return };

@@ -72,6 +72,14 @@ pub const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// one is quiet because something is wrong, and its connection is the way to see that.
 pub const IDLE_ACCOUNTS_MAX: u64 = 100;
 
+/// Every so many polls, once an hour, one is patient: a host that always takes longer than
+/// [`Timing::poll_listen`] to look up what it owes us would never be heard otherwise.
+pub const PATIENT_POLL_EVERY: u32 = 6;
+
+/// So many times [`Timing::poll_listen`] a patient poll listens: 25 s, less than up to a ping.
+/// 100,000 quiet hosts cost 1,400 connections at a time.
+pub const PATIENT_POLL_TIMES: u32 = 5;
+
 /// How often a host's lag is looked at: reading an event's time costs a walk over it.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -84,9 +92,11 @@ pub struct Timing {
     pub back_off_max: Duration,
     /// The wait after a host turned out to be a relay.
     pub refused_wait: Duration,
-    /// `redial` dials at once, but not sooner than this after the last dial began: anybody may
-    /// send `requestCrawl`.
+    /// `redial` dials at once, but not sooner than this after the last attempt ended: anybody may
+    /// send `requestCrawl`. It doubles with each such dial that comes to nothing.
     pub redial_spacing: Duration,
+    /// The longest one, and the one after a refusal.
+    pub redial_spacing_max: Duration,
     /// For one dial with its TLS and WebSocket handshake: a host that does not answer holds one of
     /// the places of all dials for so long.
     pub dial_timeout: Duration,
@@ -113,8 +123,9 @@ pub struct Timing {
     pub idle_after: Duration,
     /// Between two polls of a quiet host, a quarter more or less.
     pub idle_poll: Duration,
-    /// How long a poll listens for the first event, and how long a connection with a cursor is not
-    /// believed to have caught up: the host has to look up what it owes us.
+    /// How long a poll listens for the first event (but see [`PATIENT_POLL_EVERY`]), and how long a
+    /// connection with a cursor is not believed to have caught up: the host has to look up what it
+    /// owes us.
     pub poll_listen: Duration,
     /// At a start with more hosts than may dial at once, their dials are spread over so long for
     /// each of them: 200 a second.
@@ -130,6 +141,7 @@ impl Default for Timing {
             back_off_max: Duration::from_hours(1),
             refused_wait: Duration::from_hours(6),
             redial_spacing: Duration::from_secs(10),
+            redial_spacing_max: Duration::from_mins(10),
             dial_timeout: Duration::from_secs(20),
             ping_interval: Duration::from_secs(30),
             silence_max: Duration::from_mins(1),

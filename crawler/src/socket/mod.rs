@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::ids::Micros;
@@ -49,6 +50,8 @@ pub(crate) struct Socket {
     /// Pings and pongs since [`Socket::controls_since`].
     controls: u32,
     controls_since: Instant,
+    /// See [`Socket::listen_for`].
+    patience: Option<Instant>,
     drain: Drain,
 }
 
@@ -80,6 +83,8 @@ pub(crate) enum Incoming {
     Quiet,
     /// Everything was read; asked for by [`Socket::tell_drained`].
     Drained,
+    /// Everything was read, and it is over; asked for by [`Socket::listen_for`].
+    Nothing,
 }
 
 /// What a read has brought.
@@ -141,6 +146,7 @@ impl Socket {
             message_since: None,
             controls: 0,
             controls_since: now,
+            patience: None,
             drain: Drain {
                 pulse,
                 opened: (now, opened_at),
@@ -194,6 +200,11 @@ impl Socket {
         self.decoder.is_within_message()
     }
 
+    /// Whether not even the header of a message has begun.
+    fn is_between_messages(&self) -> bool {
+        !self.is_within_message() && self.input.is_empty()
+    }
+
     /// How often everything that the host had sent was read.
     pub(crate) fn drained_times(&self) -> u64 {
         self.drain.times
@@ -202,6 +213,19 @@ impl Socket {
     /// The next time that everything was read is told, by [`Incoming::Drained`].
     pub(crate) fn tell_drained(&mut self) {
         self.drain.tells = true;
+    }
+
+    /// From so long after the opening on, [`Incoming::Nothing`] comes instead of a wait for more:
+    /// by then the host is believed to have sent all that it owes us. Never within a message.
+    pub(crate) fn listen_for(&mut self, time: Duration) {
+        let until = self.drain.opened.0 + time;
+        self.patience = Some(until);
+        self.drain.settled_at = until;
+    }
+
+    /// Waits for what comes, however long that takes.
+    pub(crate) fn listen_on(&mut self) {
+        self.patience = None;
     }
 
     /// When it is time for a ping, also while nothing is read.
@@ -255,6 +279,7 @@ impl Socket {
     /// Reads once, or tells of something that is no message; gives up when it is time.
     async fn read(&mut self) -> Result<Option<Incoming>, Ended> {
         self.make_room();
+        let over_at = self.patience.filter(|_| self.is_between_messages());
         loop {
             self.released().await?;
             let dead_at = self.heard_at + self.timing.silence_max;
@@ -267,9 +292,13 @@ impl Socket {
                     Read::Drained => return Ok(Some(Incoming::Drained)),
                 },
                 _held = self.held.changed() => continue,
-                () = sleep_until(self.ping_at.min(dead_at)) => {}
+                () = sleep_until(self.ping_at.min(dead_at).min(over_at.unwrap_or(dead_at))) => {}
             }
             let now = Instant::now();
+            if over_at.is_some_and(|at| now >= at) {
+                self.drain.note(now);
+                return Ok(Some(Incoming::Nothing));
+            }
             if now >= dead_at {
                 return Err(Ended::Silent);
             }

@@ -21,7 +21,7 @@ use crate::containment::contain;
 use crate::crawler::{Context, Start, Starting};
 use crate::handshake::{self, OpenError, Opened};
 use crate::inbound::Intake;
-use crate::limits::IDLE_ACCOUNTS_MAX;
+use crate::limits::{IDLE_ACCOUNTS_MAX, Timing};
 use crate::live::Pulse;
 use crate::orders::{Orders, stopped};
 use crate::position::{Future, Position, Resume};
@@ -50,7 +50,12 @@ pub(crate) struct Subscription {
     state: HostState,
     /// Until it has dialled.
     starting: Option<Starting>,
-    dialled_at: Option<Instant>,
+    /// When the last attempt ended.
+    ended_at: Option<Instant>,
+    /// The polls so far.
+    polls: u32,
+    /// The last state that was told may not be noted yet.
+    is_unheard: bool,
     /// When the malformed frames of the last minute came, at most
     /// [`MALFORMED_MAX`](crate::limits::MALFORMED_MAX).
     malformed: VecDeque<Instant>,
@@ -140,7 +145,9 @@ impl Subscription {
             inside,
             state: start.state,
             starting: None,
-            dialled_at: None,
+            ended_at: None,
+            polls: 0,
+            is_unheard: false,
             malformed: VecDeque::new(),
             outdated: false,
             forgets: false,
@@ -180,14 +187,13 @@ impl Subscription {
                     wait: self.backoff.next(rand::random()),
                 },
             };
-            self.tell_meter().await;
-        }
-        // While the crawler stops, nobody may be listening.
-        let close_timeout = self.context.timing.close_timeout;
-        if timeout(close_timeout, self.tell_meter()).await.is_err() {
-            tracing::debug!(host = %self.name, "what was counted is not told");
+            self.ended_at = Some(Instant::now());
+            self.tell_meter(false).await;
         }
         self.context.metrics.hosts(self.state).decrement(1);
+        // Reports are noted in their order. So when the task has ended, all that it said of its
+        // state is noted, and whoever ended it has the last word about why.
+        self.tell_meter(self.is_unheard).await;
     }
 
     /// A host that was quiet is polled as if there had been no restart; any other is dialled, in
@@ -226,13 +232,23 @@ impl Subscription {
         self.may_be_idle() && now.since(heard) >= self.context.timing.idle_after
     }
 
+    /// How long after the last attempt anybody can have the host dialled.
+    fn redial_spacing(&self, state: HostState) -> Duration {
+        let Timing { redial_spacing, redial_spacing_max, .. } = self.context.timing;
+        match state {
+            HostState::Refused => redial_spacing_max.max(redial_spacing),
+            _ => self.backoff.spacing(redial_spacing, redial_spacing_max),
+        }
+    }
+
     /// Waits until it is time to dial, and while the intake is held.
     async fn rest(&mut self, rest: &Rest) -> Woken {
-        let mut until = Instant::now() + rest.wait;
+        let due = Instant::now() + rest.wait;
+        let mut until = due;
         self.inside.pulse.words().next_dial = Some((self.context.clock)().plus(rest.wait));
         self.enter(rest.state, rest.reason.clone()).await;
         let mut woken = Woken::Time;
-        let soonest = self.dialled_at.map(|at| at + self.context.timing.redial_spacing);
+        let soonest = self.ended_at.map(|at| at + self.redial_spacing(rest.state));
         let mut held = self.context.held.subscribe();
         loop {
             tokio::select! {
@@ -240,8 +256,10 @@ impl Subscription {
                 () = stopped(&mut self.inside.orders) => return Woken::Stop,
                 () = self.inside.redial.notified() => {
                     let now = Instant::now();
-                    until = until.min(soonest.unwrap_or(now));
+                    until = until.min(soonest.unwrap_or(now).max(now));
                     woken = Woken::Redial;
+                    let dial_at = (self.context.clock)().plus(until - now);
+                    self.inside.pulse.words().next_dial = Some(dial_at);
                     self.asked_at = (self.context.clock)();
                 }
                 () = sleep_until(until) => break,
@@ -253,6 +271,9 @@ impl Subscription {
             _released = held.wait_for(|held| !held) => {}
         }
         self.inside.pulse.words().next_dial = None;
+        if until < due {
+            self.backoff.called();
+        }
         woken
     }
 
@@ -278,7 +299,6 @@ impl Subscription {
 
     async fn connection(&mut self, purpose: Purpose) -> Outcome {
         let mut orders = self.inside.orders.clone();
-        self.dialled_at = Some(Instant::now());
         let opened = tokio::select! {
             biased;
             () = stopped(&mut orders) => return Outcome::Stopped,
@@ -388,6 +408,7 @@ impl Subscription {
         tracing::debug!(host = %self.name, state = state.name(), reason, "host state");
         let report = Report::State { host: self.host, state, reason, at };
         let mut orders = self.inside.orders.clone();
+        self.is_unheard = true;
         tokio::select! {
             biased;
             () = self.report(report) => {}
@@ -416,8 +437,9 @@ impl Subscription {
         true
     }
 
-    /// Tells what was counted, if that is more than was told.
-    async fn tell_meter(&mut self) {
+    /// Tells what was counted, if that is more than was told, or anyway. When it has told that,
+    /// what was told before is noted as well.
+    async fn tell_meter(&mut self, anyway: bool) {
         let now = (self.context.clock)();
         self.meter_due = now.plus(self.context.timing.meter_interval);
         let [hour, day] = self.throttle.levels(now);
@@ -427,9 +449,10 @@ impl Subscription {
             self.inside.pulse.meter(&words)
         };
         let is_new = (meter.events, meter.connects) != (self.told.events, self.told.connects);
-        if is_new {
+        if is_new || anyway {
             self.told = meter;
             self.report(Report::Meter { host: self.host, meter }).await;
+            self.is_unheard = false;
         }
     }
 

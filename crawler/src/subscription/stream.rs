@@ -10,13 +10,16 @@ use protocol::ids::{HostSeq, Micros};
 use protocol::reject::Reject;
 use protocol::ticket::Ticket;
 use protocol::tripwire::Point;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::end::{End, clip};
 use super::{Purpose, Subscription};
 use crate::budget::Hold;
 use crate::inbound::{Content, Inbound};
-use crate::limits::{EXCERPT_BYTES_MAX, MALFORMED_MAX, MALFORMED_WINDOW, SAMPLE_INTERVAL};
+use crate::limits::{
+    EXCERPT_BYTES_MAX, MALFORMED_MAX, MALFORMED_WINDOW, PATIENT_POLL_EVERY, PATIENT_POLL_TIMES,
+    SAMPLE_INTERVAL,
+};
 use crate::position::Judged;
 use crate::report::Report;
 use crate::socket::{Ended, Incoming, Socket, Violation};
@@ -26,19 +29,14 @@ impl Subscription {
     /// From the handshake to the end. A poll that hears nothing is over soon, and nobody needs to
     /// know of it.
     pub(super) async fn follow(&mut self, socket: &mut Socket, purpose: Purpose) -> End {
-        if purpose == Purpose::Poll {
-            self.context.metrics.polls.increment(1);
-            let poll_listen = self.context.timing.poll_listen;
-            match timeout(poll_listen, self.listen(socket)).await {
-                Err(_) => {
-                    self.inside.pulse.caught_up((self.context.clock)());
-                    return End::Quiet;
-                }
-                Ok(Some(end)) => return end,
-                Ok(None) => {}
-            }
+        if purpose == Purpose::Poll
+            && let Some(end) = self.listen(socket).await
+        {
+            return end;
         }
-        self.enter(HostState::Streaming, String::new()).await;
+        if self.state != HostState::Throttled {
+            self.enter(HostState::Streaming, String::new()).await;
+        }
         loop {
             if let Some(end) = self.step(socket).await {
                 return end;
@@ -46,10 +44,17 @@ impl Subscription {
         }
     }
 
-    /// Until there is something new, or the end. Abandoned after a while: what it was about to
-    /// report then is found again by the next connection, which asks with the same cursor.
+    /// Until there is something new, or the end: that nothing was left to read when the time was
+    /// over. A message that is arriving by then, or that waits for room, is waited for; who goes on
+    /// sending what is no news is followed.
     async fn listen(&mut self, socket: &mut Socket) -> Option<End> {
-        let before = self.position.last();
+        self.context.metrics.polls.increment(1);
+        self.polls = self.polls.wrapping_add(1);
+        let is_patient = self.polls.is_multiple_of(PATIENT_POLL_EVERY);
+        let time =
+            self.context.timing.poll_listen * if is_patient { PATIENT_POLL_TIMES } else { 1 };
+        socket.listen_for(time);
+        let (before, followed_at) = (self.position.last(), Instant::now() + 2 * time);
         while self.position.last() == before {
             if let Some(end) = self.step(socket).await {
                 return Some(end);
@@ -58,7 +63,11 @@ impl Subscription {
                 self.forgets = true;
                 break;
             }
+            if Instant::now() >= followed_at {
+                break;
+            }
         }
+        socket.listen_on();
         None
     }
 
@@ -72,8 +81,10 @@ impl Subscription {
                 None
             }
             Ok(Incoming::Quiet) => {
-                self.tell_meter().await;
-                if self.is_quiet() {
+                self.tell_meter(false).await;
+                // A poll has a time of its own; and nobody is left in the middle of a message.
+                let may_leave = self.state != HostState::Idle && !socket.is_within_message();
+                if may_leave && self.is_quiet() {
                     Some(End::Quiet)
                 } else {
                     socket.keep_alive().await.err().map(End::Socket)
@@ -83,6 +94,7 @@ impl Subscription {
                 self.enter(HostState::Streaming, String::new()).await;
                 None
             }
+            Ok(Incoming::Nothing) => Some(End::Quiet),
             Err(ended) => {
                 if matches!(ended, Ended::Violation(Violation::Text)) {
                     let now = self.count(0);
@@ -168,7 +180,7 @@ impl Subscription {
         self.inside.pulse.event(seq, received);
         self.backoff.progress();
         if received >= self.meter_due {
-            self.tell_meter().await;
+            self.tell_meter(false).await;
         }
         None
     }
@@ -212,7 +224,7 @@ impl Subscription {
         self.held_back = Some((since, drained));
         let mut until = began + delay.wait;
         let is_long = until - since > self.context.timing.throttled_after;
-        if is_long && self.state == HostState::Streaming {
+        if is_long && self.state != HostState::Throttled {
             self.enter(HostState::Throttled, delay.to_string()).await;
             socket.tell_drained();
         }

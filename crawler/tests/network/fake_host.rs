@@ -178,6 +178,7 @@ pub(crate) fn quick() -> Timing {
         back_off_min: Duration::from_millis(1),
         back_off_max: Duration::from_millis(20),
         redial_spacing: Duration::ZERO,
+        redial_spacing_max: Duration::ZERO,
         ..Timing::default()
     }
 }

@@ -364,6 +364,79 @@ async fn redial_comes_too_soon_after_a_dial() {
     assert!(dialled.is_err(), "anybody may send requestCrawl");
 }
 
+/// The time that a dial takes is no part of the spacing: a host that answers nothing would hold a
+/// place among the dials all the time.
+#[tokio::test]
+async fn redial_is_spaced_from_the_end_of_a_dial() {
+    let timing = Timing {
+        back_off_min: Duration::from_hours(1),
+        back_off_max: Duration::from_hours(2),
+        dial_timeout: Duration::from_millis(600),
+        redial_spacing: Duration::from_millis(500),
+        redial_spacing_max: Duration::from_millis(500),
+        ..Timing::default()
+    };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    let _hung = host.accept_raw().await;
+    net.state(HostState::BackingOff).await;
+    let since = net.live().since;
+    net.handle.redial(crate::fake_host::HOST);
+    let _hung = host.accept_raw().await;
+    net.state(HostState::Connecting).await;
+    // Half of it, since the state is told a little after the end.
+    assert!(net.live().since >= since.plus(Duration::from_millis(250)));
+}
+
+/// A storm of them is answered by less and less dials; the first one comes at once.
+#[tokio::test]
+async fn redials_that_come_to_nothing_space_themselves() {
+    let timing = Timing {
+        back_off_min: Duration::from_hours(1),
+        back_off_max: Duration::from_hours(2),
+        redial_spacing: Duration::from_millis(1),
+        redial_spacing_max: Duration::from_hours(1),
+        ..Timing::default()
+    };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    drop(host.accept().await);
+    for _ in 0..9 {
+        net.state(HostState::BackingOff).await;
+        net.handle.redial(crate::fake_host::HOST);
+        drop(host.accept().await);
+    }
+    net.state(HostState::BackingOff).await;
+    net.handle.redial(crate::fake_host::HOST);
+    let next = |live: &crawler::Live| {
+        let wait = live.next_dial?.since(live.since);
+        (wait < Duration::from_mins(1)).then_some(wait)
+    };
+    let wait = net.shows("when it is dialled", next).await;
+    // Of 512 ms, less what passed until the state was told.
+    assert!(wait >= Duration::from_millis(260), "{wait:?}");
+    host.accept().await.send_events([1]).await;
+    net.expect(0, 0, [1]).await;
+}
+
+/// It has said that it is a relay: that does not change by somebody's asking again.
+#[tokio::test]
+async fn redial_of_a_host_that_was_refused_waits_the_longest() {
+    let mut host = Host::listen().await;
+    host.server = Some("some (atproto-relay)");
+    let timing = Timing { redial_spacing_max: Duration::from_mins(10), ..quick() };
+    let mut net = Net::follow(&host, Resume::Live, timing);
+    host.accept().await;
+    net.state(HostState::Refused).await;
+    net.handle.redial(crate::fake_host::HOST);
+    let next = |live: &crawler::Live| {
+        let wait = live.next_dial?.since(live.since);
+        (wait < Duration::from_hours(5)).then_some(wait)
+    };
+    let wait = net.shows("when it is dialled", next).await;
+    assert!(wait > Duration::from_mins(9), "{wait:?}");
+}
+
 #[tokio::test]
 async fn redial_ends_a_refusal() {
     let mut host = Host::listen().await;

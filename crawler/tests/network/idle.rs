@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::fake_host::{HOST, Host, Net, after, info, quick};
+use crate::fake_host::{HOST, Host, Net, after, event, info, quick};
 use crawler::{Report, Resume, Start, Timing};
 use protocol::host_state::{HostState, Meter};
 
@@ -123,4 +123,91 @@ async fn a_host_that_was_idle_waits_for_its_poll_after_a_restart() {
     assert_eq!(net.live().state, HostState::Idle);
     net.handle.redial(HOST);
     host.accept_at(Some(5)).await;
+}
+
+/// A poll's time is over in the middle of an event: it is waited for, and until it is there nobody
+/// says that everything was read.
+#[tokio::test]
+async fn an_event_that_is_still_arriving_when_a_poll_ends_is_taken() {
+    let timing = Timing { poll_listen: Duration::from_millis(500), ..impatient() };
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(5), timing);
+    let _connection = host.accept_at(Some(5)).await;
+    net.state(HostState::Idle).await;
+    let mut poll = host.accept_at(Some(5)).await;
+    let known = net.live().caught_up;
+    let frame = event(6);
+    poll.send_raw(&[0x82, u8::try_from(frame.len()).unwrap()]).await;
+    poll.send_raw(&frame[..10]).await;
+    tokio::time::sleep(2 * timing.poll_listen).await;
+    assert_eq!(net.live().caught_up, known);
+    poll.send_raw(&frame[10..]).await;
+    net.expect(0, 5, [6]).await;
+    net.state(HostState::Streaming).await;
+    poll.send_events([7]).await;
+    net.expect(0, 6, [7]).await;
+}
+
+/// I7: there is no room while 256 events of the host are under way.
+#[tokio::test]
+async fn an_event_that_waits_for_room_when_a_poll_ends_is_taken() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(0), impatient());
+    let mut connection = host.accept_at(Some(0)).await;
+    connection.send_events(1..=256).await;
+    let mut under_way = Vec::new();
+    for _ in 0..256 {
+        under_way.push(net.inbound().await);
+    }
+    net.state(HostState::Idle).await;
+    let mut poll = host.accept_at(Some(256)).await;
+    poll.send_events([257]).await;
+    tokio::time::sleep(3 * impatient().poll_listen).await;
+    assert!(net.inbound.try_recv().is_err(), "there is no room");
+    drop(under_way);
+    net.expect(0, 256, [257]).await;
+    poll.send_events([258]).await;
+    net.expect(0, 257, [258]).await;
+}
+
+/// Every poll but a patient one is over before such a host has looked up what it owes us.
+#[tokio::test]
+async fn a_host_that_is_slower_than_a_poll_is_heard_all_the_same() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(5), impatient());
+    let _connection = host.accept_at(Some(5)).await;
+    net.state(HostState::Idle).await;
+    let answering = async {
+        loop {
+            let mut poll = host.accept_at(Some(5)).await;
+            tokio::time::sleep(2 * impatient().poll_listen).await;
+            // The crawler may be gone by now.
+            let message = tokio_tungstenite::tungstenite::Message::binary(event(6));
+            drop(futures_util::SinkExt::send(&mut poll.socket, message).await);
+        }
+    };
+    tokio::select! {
+        () = net.expect(0, 5, [6]) => {}
+        () = answering => {}
+    }
+}
+
+/// What is no news for ever is no silence either.
+#[tokio::test]
+async fn a_host_that_repeats_itself_through_a_poll_is_followed() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, after(5), impatient());
+    let _connection = host.accept_at(Some(5)).await;
+    net.state(HostState::Idle).await;
+    let mut poll = host.accept_at(Some(5)).await;
+    let repeating = async {
+        loop {
+            poll.send_events([5; 100]).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _reason = net.state(HostState::Streaming) => {}
+        () = repeating => {}
+    }
 }

@@ -143,6 +143,25 @@ async fn an_unsubscribed_host_is_left_and_can_be_subscribed_to_anew() {
     net.expect(0, last, [1000]).await;
 }
 
+/// Whoever ends a task has the last word about its state: nothing that it said comes later.
+#[tokio::test]
+async fn an_unsubscribed_host_has_nothing_left_to_say() {
+    let host = Host::listen().await;
+    let mut net = Net::follow(&host, Resume::Live, quick());
+    let _hung = host.accept_raw().await;
+    net.noting.send_replace(false);
+    let leaving = net.handle.clone();
+    let leaving = tokio::spawn(async move { leaving.unsubscribe(HOST).await });
+    // Behind every state.
+    net.state(HostState::Connecting).await;
+    net.meter().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!leaving.is_finished(), "what it said is not noted yet");
+    net.noting.send_replace(true);
+    within("the end", leaving).await.unwrap();
+    assert!(net.reports.try_recv().is_err(), "it says no more");
+}
+
 #[tokio::test]
 async fn unsubscribing_ends_a_wait_a_dial_and_a_throttle() {
     let timing = Timing { back_off_min: Duration::from_hours(1), ..Timing::default() };
