@@ -8,6 +8,8 @@ mod support;
 use std::sync::OnceLock;
 
 use clap::Parser as _;
+use crawler::Resume;
+use futures_util::FutureExt as _;
 use loadtest::consumers::{self, Event, Subscription, decode};
 use loadtest::hosts::Host;
 use loadtest::network::{Network, Options};
@@ -17,6 +19,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::account::{Local, Throttle};
 use protocol::did::Did;
 use protocol::frame::{AccountFrame, Kind};
+use protocol::host::{HostName, HostRules};
+use protocol::host_state::HostState;
 use relay::cli::{Cli, Command};
 use relay::metrics;
 use relay::pipeline::{HostsError, Relay};
@@ -421,7 +425,7 @@ async fn what_operators_do_with_a_host_acts_at_once() {
     world.network.hosts[0].connected(1).await;
 
     let epoch = world.host(0).epoch;
-    let host = hosts.reset_cursor(&first, crawler::Resume::Oldest).await.unwrap();
+    let host = hosts.reset_cursor(&first, Resume::Oldest).await.unwrap();
     assert_eq!((host.epoch, host.cursor.get()), (epoch.next(), 0));
     assert!(world.relay().storage.gap(host.id).unwrap().is_some_and(|gap| gap.whole));
     until("it is read anew", async || world.host(0).cursor.get() == world.network.hosts[0].seq())
@@ -441,6 +445,48 @@ async fn what_operators_do_with_a_host_acts_at_once() {
     assert!(results[0].1.is_ok() && results[2].1.is_ok());
     let rate = Override { per_hour: Some(0), ..Override::default() };
     assert!(matches!(hosts.set_override(&first, rate).await, Err(HostsError::Invalid(_))));
+}
+
+/// Who asked goes away at once: what is polled a single time and then dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_begun_with_a_host_is_done_also_if_who_asked_goes_away() {
+    let mut world = World::start(1, 1, &[]).await;
+    let mut subscription = world.subscribe().await;
+    world.all_heard(&mut subscription).await;
+    let (hosts, host) = (&world.relay().hosts, &world.network.hosts[0]);
+    host.connected(1).await;
+
+    assert!(hosts.ban(host.name()).now_or_never().is_none());
+    until("it is closed", async || host.connections() == 0).await;
+    until("it is written", async || world.host(0).state == HostState::Refused).await;
+    assert!(world.host(0).banned);
+    assert!(hosts.unban(host.name()).now_or_never().is_none());
+    host.connected(1).await;
+
+    let epoch = world.host(0).epoch;
+    assert!(hosts.reset_cursor(host.name(), Resume::Oldest).now_or_never().is_none());
+    until("it is read anew", async || {
+        let row = world.host(0);
+        row.epoch == epoch.next() && row.cursor.get() == host.seq()
+    })
+    .await;
+    host.connected(1).await;
+
+    assert!(hosts.ban_domain("*.host.test").now_or_never().is_none());
+    until("the domain is banned", async || !hosts.domain_bans().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_host_without_a_task_gets_one_when_it_calls() {
+    let world = World::start(1, 1, &[]).await;
+    let late = host(&world, "late.test").await;
+    let name = HostName::parse(late.name(), HostRules::Insecure).unwrap();
+    world.relay().storage.add_host(name, Start::Oldest, 0).await.unwrap();
+    assert_eq!(world.crawl(late.name()).await.0, 200);
+    late.connected(1).await;
+    assert!(world.relay().hosts.ban(late.name()).await.is_ok());
+    assert_eq!(world.crawl(late.name()).await.0, 400);
+    assert_eq!(late.connections(), 0);
 }
 
 /// Both names lead to one PDS, which says of itself what it is.

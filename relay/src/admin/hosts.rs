@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use crawler::Resume;
@@ -37,16 +35,8 @@ pub(super) fn router(storage: storage::Handle, hosts: Arc<Hosts>) -> Router {
         .route("/admin/hosts/{name}/reset-cursor", post(reset_cursor))
         .route("/admin/hosts/{name}/reconcile", post(reconcile))
         .route("/admin/domain-bans", get(list_domains).post(ban_domain).delete(unban_domain))
-        .layer(middleware::from_fn(undisturbed))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Desk { storage, hosts })
-}
-
-/// Who asked may go away: what was begun is done to its end, so that no host is left between two
-/// states, banned and still followed, or wanted and without a task.
-async fn undisturbed(request: Request, next: Next) -> Response {
-    let done = tokio::spawn(next.run(request)).await;
-    done.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 impl Desk {
@@ -116,8 +106,9 @@ async fn unban(State(desk): State<Desk>, Path(name): Path<String>) -> Answer {
 
 /// `{"accounts": 5000, "eventsPerHour": null}`: what is not named stays, null follows the rule.
 async fn limits(State(desk): State<Desk>, Path(name): Path<String>, body: String) -> Answer {
-    let set = desk.hosts.find(&name)?.allowance;
-    let host = desk.hosts.set_override(&name, changed(set, &object(&body)?)?).await?;
+    let body = object(&body)?;
+    let edit = move |set| changed(set, &body).map_err(HostsError::Invalid);
+    let host = desk.hosts.edit_override(&name, edit).await?;
     tracing::info!(host = %host.name, limits = ?host.allowance, "an operator set limits");
     Ok(desk.describe(&host))
 }
@@ -188,7 +179,7 @@ fn start(body: &Map<String, Value>, default: Start) -> Result<Start, XrpcError> 
 }
 
 /// The limits that were set, with the changes that a body names.
-fn changed(set: Override, body: &Map<String, Value>) -> Result<Override, XrpcError> {
+fn changed(set: Override, body: &Map<String, Value>) -> Result<Override, String> {
     let mut set = set;
     for (name, value) in body {
         let place = match name.as_str() {
@@ -196,13 +187,15 @@ fn changed(set: Override, body: &Map<String, Value>) -> Result<Override, XrpcErr
             "eventsPerSecond" => &mut set.per_second,
             "eventsPerHour" => &mut set.per_hour,
             "eventsPerDay" => &mut set.per_day,
-            _ => return Err(XrpcError::invalid(format!("there is no limit \"{name}\""))),
+            _ => return Err(format!("there is no limit \"{name}\"")),
         };
         *place = match value {
             Value::Null => None,
-            value => Some(value.as_u64().ok_or_else(|| {
-                XrpcError::invalid(format!("\"{name}\" is neither a whole number nor null"))
-            })?),
+            value => Some(
+                value
+                    .as_u64()
+                    .ok_or_else(|| format!("\"{name}\" is neither a whole number nor null"))?,
+            ),
         };
     }
     Ok(set)

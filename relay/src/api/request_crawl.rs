@@ -1,6 +1,5 @@
 //! `com.atproto.sync.requestCrawl`: a host asks to be subscribed to.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -27,17 +26,9 @@ pub(super) async fn request_crawl(
     let Some(hostname) = body.get("hostname").and_then(Value::as_str) else {
         return Err(XrpcError::invalid("hostname is missing"));
     };
-    let (hosts, hostname) = (Arc::clone(&api.hosts), hostname.to_owned());
-    // Who asked may go away: a host that was added is subscribed to all the same.
-    let asked = tokio::spawn(async move { hosts.request_crawl(&hostname, address).await });
-    match asked.await {
-        Ok(Ok(())) => Ok(Json(json!({}))),
-        Ok(Err(error)) => Err(refusal(&error)),
-        Err(_) => Err(XrpcError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "InternalServerError",
-            "the request broke off",
-        )),
+    match api.hosts.request_crawl(hostname, address).await {
+        Ok(()) => Ok(Json(json!({}))),
+        Err(error) => Err(refusal(&error)),
     }
 }
 

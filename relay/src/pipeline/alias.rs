@@ -43,7 +43,8 @@ enum Named {
 
 impl Hosts {
     /// What the name of a host that calls itself `service` has to do with the hosts that are known.
-    /// Without answers: nothing.
+    /// Without answers: nothing; and a host that an account's document names is no other name of
+    /// anything, whatever it and others answer.
     pub(super) async fn kin(&self, name: &HostName, service: &str) -> Kin {
         let others = self.of_service(name, service);
         if others.is_empty() {
@@ -54,9 +55,11 @@ impl Hosts {
             let Some(there) = self.listed(&other.name).await else { continue };
             let named_by = |did: &Did| self.pds(did);
             match judge((name, &here), (&other.name, &there), named_by) {
-                Named::Unclear => {}
-                Named::Here => return Kin::Names(other),
-                Named::There => return Kin::NamedBy(other),
+                Named::Here if self.is_another_name(&other.name, name) => return Kin::Names(other),
+                Named::There if self.is_another_name(name, &other.name) => {
+                    return Kin::NamedBy(other);
+                }
+                _ => {}
             }
         }
         Kin::None
@@ -75,7 +78,21 @@ impl Hosts {
         found
     }
 
-    /// The first accounts that a host lists.
+    /// Whether the documents of all accounts that came by this name say the other one. What is
+    /// listed is the host's to choose, and of its accounts some are an attacker's: here a single
+    /// other one is enough to keep it.
+    fn is_another_name(&self, name: &HostName, of: &HostName) -> bool {
+        let Some(host) = self.storage().host_by_name(name) else { return true };
+        // A store that fails says so itself.
+        let members = self.storage().members(host.id, None, MEMBERS_MAX);
+        members.is_ok_and(|members| {
+            let mut dids = members.iter().map(|member| &member.did);
+            members.len() < MEMBERS_MAX && dids.all(|did| self.pds(did).as_ref() == Some(of))
+        })
+    }
+
+    /// The first accounts that a host lists, but those that are not active: who has moved away is
+    /// still listed by the host of before.
     async fn listed(&self, name: &HostName) -> Option<Vec<Did>> {
         let get = Get {
             url: format!("{}/xrpc/com.atproto.sync.listRepos?limit={LISTED_MAX}", name.origin()),
@@ -86,8 +103,7 @@ impl Hosts {
         };
         let answer = self.fetch().get(get).await.ok().filter(|answer| answer.status == 200)?;
         let page: Value = serde_json::from_slice(&answer.body).ok()?;
-        let did = |repo: &Value| Did::parse(repo["did"].as_str()?).ok();
-        Some(page["repos"].as_array()?.iter().take(LISTED_MAX).filter_map(did).collect())
+        Some(page["repos"].as_array()?.iter().take(LISTED_MAX).filter_map(active).collect())
     }
 
     /// The PDS that an account's document names, if we have it. A store that fails says so itself.
@@ -96,7 +112,7 @@ impl Hosts {
     }
 
     /// Looks at one host that streams, and refuses whichever of two names is the wrong one.
-    async fn look_for_alias(&self, host: &Host) -> Result<(), storage::Error> {
+    async fn look_for_alias(self: &Arc<Self>, host: &Host) -> Result<(), storage::Error> {
         let Ok(service) = describe(&host.name, self.fetch()).await else { return Ok(()) };
         if host.service.as_deref() != Some(&*service) {
             let note = HostNote::Service { host: host.id, did: Some(service.clone()) };
@@ -104,8 +120,8 @@ impl Hosts {
         }
         match self.kin(&host.name, &service).await {
             Kin::None => Ok(()),
-            Kin::NamedBy(other) => self.refuse_alias(host, &other).await,
-            Kin::Names(other) => self.refuse_alias(&other, host).await,
+            Kin::NamedBy(other) => self.refuse_alias(host.id, other.id).await,
+            Kin::Names(other) => self.refuse_alias(other.id, host.id).await,
         }
     }
 }
@@ -142,29 +158,34 @@ fn next(hosts: &Hosts, looked: &mut HashMap<HostId, Micros>) -> Option<Host> {
     found
 }
 
+/// The account of a row of `listRepos`, unless it says that it is not active.
+fn active(repo: &Value) -> Option<Did> {
+    Did::parse(repo["did"].as_str()?).ok().filter(|_| repo["active"].as_bool() != Some(false))
+}
+
 /// Whether two names are one PDS, by the accounts that they list, and which name its accounts'
-/// documents say.
+/// documents say. A name that the document of any account on its own list says is no other name:
+/// anybody can list whom he likes, and move an account of another host to his own.
 fn judge(
     (here, listed_here): (&HostName, &[Did]),
     (there, listed_there): (&HostName, &[Did]),
     named_by: impl Fn(&Did) -> Option<HostName>,
 ) -> Named {
     let known: HashSet<&Did> = listed_there.iter().collect();
-    let common: Vec<&Did> = listed_here.iter().filter(|did| known.contains(did)).collect();
+    let common = listed_here.iter().filter(|did| known.contains(did)).count();
     // Accounts come and go between the two answers.
-    let least = listed_here.len().min(listed_there.len());
-    if common.is_empty() || common.len() * 10 < least * 9 {
+    let most = listed_here.len().max(listed_there.len());
+    if common == 0 || common * 10 < most * 9 {
         return Named::Unclear;
     }
-    let (mut by_here, mut by_there) = (0, 0);
-    for pds in common.into_iter().filter_map(named_by) {
-        by_here += usize::from(pds == *here);
-        by_there += usize::from(pds == *there);
-    }
-    match by_here.cmp(&by_there) {
-        std::cmp::Ordering::Less => Named::There,
-        std::cmp::Ordering::Equal => Named::Unclear,
-        std::cmp::Ordering::Greater => Named::Here,
+    let names = |host: &HostName, listed: &[Did]| {
+        listed.iter().filter(|did| named_by(did).as_ref() == Some(host)).count()
+    };
+    let (by_here, by_there) = (names(here, listed_here), names(there, listed_there));
+    match (by_here * 2 > common, by_there * 2 > common) {
+        (true, _) if by_there == 0 => Named::Here,
+        (_, true) if by_here == 0 => Named::There,
+        _ => Named::Unclear,
     }
 }
 
@@ -172,6 +193,9 @@ fn judge(
 const NAMESAKES_MAX: usize = 8;
 /// Accounts of each that are compared: two hosts have none in common but those that have moved.
 const LISTED_MAX: usize = 100;
+/// Accounts of a name that may be refused: one with more is a host. Their documents are read, a
+/// few milliseconds in all.
+const MEMBERS_MAX: usize = 1_000;
 /// 100 accounts are 20 kB.
 const LIST_BYTES_MAX: usize = 256 << 10;
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -211,7 +235,36 @@ mod tests {
         check(&all, &all, |did| (did != first).then(|| name("old.host.dev")), Named::There);
         // Pages that differ by who has just come.
         check(&dids(0..20), &dids(1..21), |_| Some(name("old.host.dev")), Named::There);
-        check(&dids(0..3), &dids(0..20), |_| Some(name("old.host.dev")), Named::There);
+    }
+
+    /// He moves an account of an honest host to his own, which calls itself by the honest one's DID
+    /// and lists that account alone, or the honest one's whole list.
+    #[test]
+    fn an_account_that_has_moved_away_does_not_make_its_old_host_another_name() {
+        let (all, moved) = (dids(0..20), dids(0..1));
+        let by = |is_his: bool| Some(name(if is_his { "new.host.dev" } else { "old.host.dev" }));
+        let evil = |did: &Did| by(*did == moved[0]);
+        check(&moved, &all, evil, Named::Unclear);
+        check(&all, &all, evil, Named::Unclear);
+        // Most of what the honest one lists first are his accounts.
+        let honest = &all[19];
+        let most = |did: &Did| by(did != honest);
+        check(&all, &all, most, Named::Unclear);
+        check(&all[..19], &all, most, Named::Unclear);
+        // His list is shorter, and what he leaves out is honest.
+        check(&dids(0..3), &all, |_| Some(name("new.host.dev")), Named::Unclear);
+    }
+
+    #[test]
+    fn an_account_that_is_not_active_is_not_compared() {
+        let listed = |active: Value| {
+            super::active(&serde_json::json!({
+                "did": "did:web:u1.example.com", "active": active,
+            }))
+        };
+        assert!(listed(Value::Bool(true)).is_some());
+        assert!(listed(Value::Null).is_some());
+        assert!(listed(Value::Bool(false)).is_none());
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Governor {
         let note = HostNote::Level { host: host.id, level, since, abuse };
         self.hosts.storage().note_host(note).await?;
         let host = Host { level, level_since: since, abuse, ..host };
-        self.hosts.hand_allowance(&host);
+        self.hosts.hand_allowance(host.id);
         Ok(host)
     }
 

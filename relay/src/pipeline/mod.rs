@@ -209,7 +209,7 @@ impl Relay {
             let start = if config.backfill { storage::Start::Oldest } else { storage::Start::Live };
             hosts.list(name, start).await.context("add a listed host")?;
         }
-        let hosts_at_start = hosts.subscribe_all();
+        let hosts_at_start = hosts.subscribe_all().await;
         let governor = governor::start(Arc::clone(&hosts), ledger);
         let aliases = alias::start(Arc::clone(&hosts));
         Ok(Self {

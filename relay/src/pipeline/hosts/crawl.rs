@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crawler::admission::{self, Refusal};
 use crawler::allowance::Standing;
 use protocol::host::HostName;
-use protocol::ids::Micros;
+use protocol::ids::{HostId, Micros};
 use storage::{Host, HostNote};
 
 use super::Hosts;
@@ -57,7 +57,11 @@ pub(super) struct NewHosts {
 
 impl Hosts {
     /// A host, or somebody for it, asks to be crawled.
-    pub async fn request_crawl(&self, hostname: &str, peer: IpAddr) -> Result<(), CrawlError> {
+    pub async fn request_crawl(
+        self: &Arc<Self>,
+        hostname: &str,
+        peer: IpAddr,
+    ) -> Result<(), CrawlError> {
         if self.headroom.is_held() {
             return Err(CrawlError::Held);
         }
@@ -69,10 +73,7 @@ impl Hosts {
         let known = self.storage.host_by_name(&name);
         match known {
             Some(host) if self.is_banned(&host) => Err(CrawlError::Banned),
-            Some(host) if host.alias_of.is_none() => {
-                self.crawler.redial(host.id);
-                Ok(())
-            }
+            Some(host) if host.alias_of.is_none() => self.call(&host).await,
             // What it is another name of may have changed.
             Some(_) => self.look_and_admit(&name).await,
             None if self.is_domain_banned(&name) => Err(CrawlError::Banned),
@@ -92,8 +93,24 @@ impl Hosts {
         }
     }
 
+    /// Has a known host dialled; one without a task gets one.
+    async fn call(self: &Arc<Self>, host: &Host) -> Result<(), CrawlError> {
+        if self.origin(host.id).is_some() {
+            self.crawler.redial(host.id);
+            return Ok(());
+        }
+        let id = host.id;
+        self.change(move |hosts| async move {
+            if let Some(host) = hosts.storage.host(id).filter(|host| !hosts.is_refused(host)) {
+                hosts.subscribe(&host);
+            }
+        })
+        .await;
+        Ok(())
+    }
+
     /// Looks at the host, and subscribes to it if it is one.
-    async fn look_and_admit(&self, name: &HostName) -> Result<(), CrawlError> {
+    async fn look_and_admit(self: &Arc<Self>, name: &HostName) -> Result<(), CrawlError> {
         let is_banned = |name: &HostName| self.is_domain_banned(name);
         let admitted =
             admission::admit(name.as_str(), self.rules.names, is_banned, &self.fetch).await?;
@@ -104,25 +121,35 @@ impl Hosts {
         }
         let host = self.let_in(admitted.name, admitted.service).await?;
         if let Kin::Names(other) = kin {
-            self.refuse_alias(&other, &host).await?;
+            self.refuse_alias(other.id, host).await?;
         }
         Ok(())
     }
 
-    async fn let_in(&self, name: HostName, service: String) -> Result<Host, CrawlError> {
-        let _change = self.changes.lock().await;
-        // It calls because of its first event, so nothing of it may be missed.
-        let standing = Standing::new(self.now());
-        let host = self.admit(name, storage::Start::Oldest, standing).await?;
-        if self.is_banned(&host) {
-            return Err(CrawlError::Banned);
-        }
-        if host.alias_of.is_some() {
-            self.storage.note_host(HostNote::Alias { host: host.id, of: None }).await?;
-        }
-        self.storage.note_host(HostNote::Service { host: host.id, did: Some(service) }).await?;
-        self.subscribe(&host);
-        Ok(host)
+    async fn let_in(
+        self: &Arc<Self>,
+        name: HostName,
+        service: String,
+    ) -> Result<HostId, CrawlError> {
+        self.change(|hosts| async move {
+            if hosts.is_domain_banned(&name) {
+                return Err(CrawlError::Banned);
+            }
+            // It calls because of its first event, so nothing of it may be missed.
+            let standing = Standing::new(hosts.now());
+            let host = hosts.admit(name, storage::Start::Oldest, standing).await?;
+            if host.banned {
+                return Err(CrawlError::Banned);
+            }
+            let (id, did) = (host.id, Some(service));
+            if host.alias_of.is_some() {
+                hosts.storage.note_host(HostNote::Alias { host: id, of: None }).await?;
+            }
+            hosts.storage.note_host(HostNote::Service { host: id, did }).await?;
+            hosts.subscribe(&host);
+            Ok(id)
+        })
+        .await
     }
 
     /// Hosts that came by themselves within the last day, before this start.

@@ -47,8 +47,8 @@ pub struct Hosts {
     /// The hosts that have a task, as the verifier knows them. Invariant: changes only together
     /// with the crawler's tasks, and while `changes` is held or before anybody can ask for one.
     running: Mutex<HashMap<HostId, Arc<Origin>>>,
-    /// Hosts are added, ended and begun by one at a time.
-    changes: tokio::sync::Mutex<()>,
+    /// Hosts are added, ended and begun by one at a time ([`Self::change`]).
+    changes: Arc<tokio::sync::Mutex<()>>,
     /// Admissions under way at once.
     admissions: Semaphore,
     /// Who asks for crawls, and how often.
@@ -112,7 +112,7 @@ impl Hosts {
             metrics: metrics::Hosts::register(),
             rules,
             running: Mutex::default(),
-            changes: tokio::sync::Mutex::default(),
+            changes: Arc::default(),
             admissions: Semaphore::new(ADMISSIONS_MAX),
             askers: Pace::new(ASK_INTERVAL, ASK_BURST),
             new_hosts,
@@ -124,7 +124,8 @@ impl Hosts {
     }
 
     /// Subscribes to everything that the store knows and nobody refuses. What was idle stays so.
-    pub(super) fn subscribe_all(&self) -> usize {
+    pub(super) async fn subscribe_all(&self) -> usize {
+        let _change = self.changes.lock().await;
         self.each_page(|page| {
             for host in page.iter().filter(|host| !self.is_refused(host)) {
                 self.begin(host, resume(host), host.state);
@@ -136,16 +137,44 @@ impl Hosts {
     /// Adds a host that the operator has listed, or finds it, and subscribes to it unless it is
     /// refused.
     pub(super) async fn list(
-        &self,
+        self: &Arc<Self>,
         name: HostName,
         start: storage::Start,
     ) -> Result<(), storage::Error> {
-        let _change = self.changes.lock().await;
-        let host = self.admit(name, start, Standing::grown(self.now())).await?;
-        if !self.is_refused(&host) {
-            self.begin(&host, resume(&host), host.state);
+        self.change(|hosts| async move {
+            let host = hosts.admit(name, start, Standing::grown(hosts.now())).await?;
+            if !hosts.is_refused(&host) {
+                hosts.begin(&host, resume(&host), host.state);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Does what adds, ends or begins hosts: one at a time, and to its end, also if the caller has
+    /// gone away meanwhile. Half way a host is between two states: banned and still followed, or
+    /// wanted and without a task.
+    async fn change<T, Done>(self: &Arc<Self>, what: impl FnOnce(Arc<Self>) -> Done) -> T
+    where
+        T: Send + 'static,
+        Done: Future<Output = T> + Send + 'static,
+    {
+        // Who goes away before its turn has begun nothing.
+        let turn = Arc::clone(&self.changes).lock_owned().await;
+        let done = what(Arc::clone(self));
+        let task = tokio::spawn(async move {
+            let done = done.await;
+            drop(turn);
+            done
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and with it whoever waits here.
+                Err(_) => std::future::pending().await,
+            },
         }
-        Ok(())
     }
 
     /// What the host may at present: what the operator has set for it; else the ceiling, if it is
@@ -223,21 +252,34 @@ impl Hosts {
         self.crawler.live(host.id).map_or(host.meter.events, |live| live.meter.events)
     }
 
-    /// What it may has changed: its task and the verifier are told.
-    pub(super) fn hand_allowance(&self, host: &Host) {
-        let Some(origin) = self.origin(host.id) else { return };
-        let allowance = self.allowance(host);
+    /// What it may has changed: its task and the verifier are told what the store says. Whoever
+    /// reads it last hands it over last.
+    pub(super) fn hand_allowance(&self, host: HostId) {
+        let running = self.running();
+        let (Some(origin), Some(row)) = (running.get(&host), self.storage.host(host)) else {
+            return;
+        };
+        let allowance = self.allowance(&row);
         origin.set_accounts_max(allowance.accounts);
-        self.crawler.set_allowance(host.id, allowance);
+        self.crawler.set_allowance(host, allowance);
     }
 
-    /// A host is another name of `of`: from here on it has no task, also after a restart.
-    pub(super) async fn refuse_alias(&self, host: &Host, of: &Host) -> Result<(), storage::Error> {
-        let _change = self.changes.lock().await;
-        tracing::info!(host = %host.name, of = %of.name, "another name of a known host");
-        self.metrics.alias_refused();
-        self.storage.note_host(HostNote::Alias { host: host.id, of: Some(of.id) }).await?;
-        self.end(host.id, HostState::Refused, &format!("another name of {}", of.name)).await
+    /// A host is another name of `of`: from here on it has no task, also after a restart. Either
+    /// may have been removed or refused since they were compared: then nothing is done.
+    pub(super) async fn refuse_alias(
+        self: &Arc<Self>,
+        host: HostId,
+        of: HostId,
+    ) -> Result<(), storage::Error> {
+        self.change(move |hosts| async move {
+            let wanted = |id| hosts.storage.host(id).filter(|host| !hosts.is_refused(host));
+            let (Some(host), Some(of)) = (wanted(host), wanted(of)) else { return Ok(()) };
+            tracing::info!(host = %host.name, of = %of.name, "another name of a known host");
+            hosts.metrics.alias_refused();
+            hosts.storage.note_host(HostNote::Alias { host: host.id, of: Some(of.id) }).await?;
+            hosts.end(host.id, HostState::Refused, &format!("another name of {}", of.name)).await
+        })
+        .await
     }
 
     /// Adds a host, or finds it; a new one gets this standing. `changes` must be held.
@@ -261,7 +303,7 @@ impl Hosts {
     /// Starts the host's task in this state, unless it has one.
     fn begin(&self, host: &Host, cursor: Resume, state: HostState) {
         let mut running = self.running();
-        if running.contains_key(&host.id) {
+        if running.contains_key(&host.id) && self.crawler.live(host.id).is_some() {
             return;
         }
         let lenience = self.rules.lenience.get(&host.name).copied().unwrap_or_default();

@@ -1,6 +1,8 @@
 //! What operators do with hosts. Each is committed when it returns, and acts on running tasks at
 //! once.
 
+use std::sync::Arc;
+
 use crawler::Resume;
 use crawler::allowance::Standing;
 use protocol::host::HostName;
@@ -33,31 +35,37 @@ pub enum HostsError {
 impl Hosts {
     /// The host of this name.
     pub fn find(&self, name: &str) -> Result<Host, HostsError> {
-        self.storage.host_by_name(&self.parse(name)?).ok_or(HostsError::NotFound)
+        self.known(&self.parse(name)?)
+    }
+
+    fn known(&self, name: &HostName) -> Result<Host, HostsError> {
+        self.storage.host_by_name(name).ok_or(HostsError::NotFound)
     }
 
     /// Adds a host, fully grown since an operator vouches for it, or finds it as it is. Of one that
     /// was refused as another name of a host, this is tried again.
-    pub async fn add(&self, name: &str, start: Start) -> Result<Host, HostsError> {
+    pub async fn add(self: &Arc<Self>, name: &str, start: Start) -> Result<Host, HostsError> {
         let name = self.parse(name)?;
-        let _change = self.changes.lock().await;
-        if self.is_domain_banned(&name) {
-            return Err(HostsError::Banned);
-        }
-        let mut host = self.admit(name, start, Standing::grown(self.now())).await?;
-        if host.banned {
-            return Err(HostsError::Banned);
-        }
-        if host.alias_of.take().is_some() {
-            self.storage.note_host(HostNote::Alias { host: host.id, of: None }).await?;
-        }
-        self.subscribe(&host);
-        Ok(host)
+        self.change(|hosts| async move {
+            if hosts.is_domain_banned(&name) {
+                return Err(HostsError::Banned);
+            }
+            let mut host = hosts.admit(name, start, Standing::grown(hosts.now())).await?;
+            if host.banned {
+                return Err(HostsError::Banned);
+            }
+            if host.alias_of.take().is_some() {
+                hosts.storage.note_host(HostNote::Alias { host: host.id, of: None }).await?;
+            }
+            hosts.subscribe(&host);
+            Ok(host)
+        })
+        .await
     }
 
     /// Adds many hosts; what became of each.
     pub async fn import(
-        &self,
+        self: &Arc<Self>,
         names: Vec<String>,
         start: Start,
     ) -> Result<Vec<(String, Result<Host, HostsError>)>, HostsError> {
@@ -77,75 +85,108 @@ impl Hosts {
 
     /// Ends the host's task and forgets all that is known of the host itself; its accounts stay as
     /// they are. A host of `--host` comes back with the next start.
-    pub async fn remove(&self, name: &str) -> Result<(), HostsError> {
-        let _change = self.changes.lock().await;
-        let host = self.find(name)?;
-        if let Some(origin) = self.origin(host.id) {
-            origin.retire();
-        }
-        self.stop(host.id).await;
-        self.storage.remove_host(host.id).await?;
-        // Other names of it stand for themselves again.
-        self.subscribe_missing();
-        Ok(())
+    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), HostsError> {
+        let name = self.parse(name)?;
+        self.change(|hosts| async move {
+            let host = hosts.known(&name)?;
+            if let Some(origin) = hosts.origin(host.id) {
+                origin.retire();
+            }
+            hosts.stop(host.id).await;
+            hosts.storage.remove_host(host.id).await?;
+            // Other names of it stand for themselves again.
+            hosts.subscribe_missing();
+            Ok(())
+        })
+        .await
     }
 
     /// Refuses a host.
-    pub async fn ban(&self, name: &str) -> Result<Host, HostsError> {
-        let _change = self.changes.lock().await;
-        let host = self.find(name)?;
-        self.storage.note_host(HostNote::Ban { host: host.id, banned: true }).await?;
-        self.end(host.id, HostState::Refused, "banned by the operator").await?;
-        self.find(name)
+    pub async fn ban(self: &Arc<Self>, name: &str) -> Result<Host, HostsError> {
+        let name = self.parse(name)?;
+        self.change(|hosts| async move {
+            let host = hosts.known(&name)?;
+            hosts.storage.note_host(HostNote::Ban { host: host.id, banned: true }).await?;
+            hosts.end(host.id, HostState::Refused, "banned by the operator").await?;
+            hosts.known(&name)
+        })
+        .await
     }
 
     /// Takes a host's ban back; that of its domain stands.
-    pub async fn unban(&self, name: &str) -> Result<Host, HostsError> {
-        let _change = self.changes.lock().await;
-        let host = self.find(name)?;
-        self.storage.note_host(HostNote::Ban { host: host.id, banned: false }).await?;
-        let host = self.find(name)?;
-        if !self.is_refused(&host) {
-            self.subscribe(&host);
-        }
-        Ok(host)
+    pub async fn unban(self: &Arc<Self>, name: &str) -> Result<Host, HostsError> {
+        let name = self.parse(name)?;
+        self.change(|hosts| async move {
+            let host = hosts.known(&name)?;
+            hosts.storage.note_host(HostNote::Ban { host: host.id, banned: false }).await?;
+            let host = hosts.known(&name)?;
+            if !hosts.is_refused(&host) {
+                hosts.subscribe(&host);
+            }
+            Ok(host)
+        })
+        .await
     }
 
     /// Sets the host's limits; what is left out follows the rule again.
-    pub async fn set_override(&self, name: &str, allowance: Override) -> Result<Host, HostsError> {
-        let Override { per_second, per_hour, per_day, .. } = allowance;
-        if [per_second, per_hour, per_day].contains(&Some(0)) {
-            let reason = "a rate is at least 1: to read nothing of a host, ban it".to_owned();
-            return Err(HostsError::Invalid(reason));
-        }
-        let _change = self.changes.lock().await;
-        let host = self.find(name)?;
-        self.storage.note_host(HostNote::Allowance { host: host.id, allowance }).await?;
-        let host = self.find(name)?;
-        self.hand_allowance(&host);
-        Ok(host)
+    pub async fn set_override(
+        self: &Arc<Self>,
+        name: &str,
+        allowance: Override,
+    ) -> Result<Host, HostsError> {
+        self.edit_override(name, move |_| Ok(allowance)).await
+    }
+
+    /// Changes the host's limits as they are set at this moment.
+    pub async fn edit_override(
+        self: &Arc<Self>,
+        name: &str,
+        edit: impl FnOnce(Override) -> Result<Override, HostsError> + Send + 'static,
+    ) -> Result<Host, HostsError> {
+        let name = self.parse(name)?;
+        self.change(|hosts| async move {
+            let host = hosts.known(&name)?;
+            let allowance = edit(host.allowance)?;
+            let Override { per_second, per_hour, per_day, .. } = allowance;
+            if [per_second, per_hour, per_day].contains(&Some(0)) {
+                let reason = "a rate is at least 1: to read nothing of a host, ban it".to_owned();
+                return Err(HostsError::Invalid(reason));
+            }
+            hosts.storage.note_host(HostNote::Allowance { host: host.id, allowance }).await?;
+            hosts.hand_allowance(host.id);
+            hosts.known(&name)
+        })
+        .await
     }
 
     /// Forgets where the host's stream is, as if its own sequence had gone backwards: everything of
     /// it is owed to reconciliation. It goes on live or from its oldest event; after a crash before
     /// anything came, from the oldest.
-    pub async fn reset_cursor(&self, name: &str, start: Resume) -> Result<Host, HostsError> {
+    pub async fn reset_cursor(
+        self: &Arc<Self>,
+        name: &str,
+        start: Resume,
+    ) -> Result<Host, HostsError> {
         if matches!(start, Resume::After(_)) {
             // The chain of tickets of a new epoch begins at zero: it would have a hole for ever.
             let reason = "a reset goes on live or from the oldest event".to_owned();
             return Err(HostsError::Invalid(reason));
         }
-        let _change = self.changes.lock().await;
-        let id = self.find(name)?.id;
-        self.stop(id).await;
-        // Its task may have raised the epoch by itself at the last moment.
-        let (epoch, reason) = (self.find(name)?.epoch.next(), "reset by the operator".to_owned());
-        self.storage.note_host(HostNote::Reset { host: id, epoch, reason }).await?;
-        let host = self.find(name)?;
-        if !self.is_refused(&host) {
-            self.begin(&host, start, HostState::Connecting);
-        }
-        Ok(host)
+        let name = self.parse(name)?;
+        self.change(|hosts| async move {
+            let id = hosts.known(&name)?.id;
+            hosts.stop(id).await;
+            // Its task may have raised the epoch by itself at the last moment.
+            let (epoch, reason) =
+                (hosts.known(&name)?.epoch.next(), "reset by the operator".to_owned());
+            hosts.storage.note_host(HostNote::Reset { host: id, epoch, reason }).await?;
+            let host = hosts.known(&name)?;
+            if !hosts.is_refused(&host) {
+                hosts.begin(&host, start, HostState::Connecting);
+            }
+            Ok(host)
+        })
+        .await
     }
 
     /// Has the whole host compared with what is held of it, at once. What could not be verified
@@ -164,31 +205,35 @@ impl Hosts {
     }
 
     /// Refuses all hosts of a domain, known ones and new ones; how many had a task, which is ended.
-    pub async fn ban_domain(&self, domain: &str) -> Result<usize, HostsError> {
+    pub async fn ban_domain(self: &Arc<Self>, domain: &str) -> Result<usize, HostsError> {
         let domain: Domain = domain.parse().map_err(HostsError::Invalid)?;
-        let _change = self.changes.lock().await;
-        let mut bans = self.domain_bans();
-        if let Err(place) = bans.binary_search_by(|ban| ban.as_str().cmp(domain.as_str())) {
-            if bans.len() >= DOMAIN_BANS_MAX {
-                return Err(HostsError::TooMany(DOMAIN_BANS_MAX));
+        self.change(|hosts| async move {
+            let mut bans = hosts.domain_bans();
+            if let Err(place) = bans.binary_search_by(|ban| ban.as_str().cmp(domain.as_str())) {
+                if bans.len() >= DOMAIN_BANS_MAX {
+                    return Err(HostsError::TooMany(DOMAIN_BANS_MAX));
+                }
+                bans.insert(place, domain.to_string());
+                hosts.storage.set_domain_bans(bans).await?;
+                hosts.read_bans();
             }
-            bans.insert(place, domain.to_string());
-            self.storage.set_domain_bans(bans).await?;
-            self.read_bans();
-        }
-        Ok(self.end_all(&domain).await?)
+            Ok(hosts.end_all(&domain).await?)
+        })
+        .await
     }
 
     /// Takes a ban of a domain back; how many hosts have a task again.
-    pub async fn unban_domain(&self, domain: &str) -> Result<usize, HostsError> {
+    pub async fn unban_domain(self: &Arc<Self>, domain: &str) -> Result<usize, HostsError> {
         let domain: Domain = domain.parse().map_err(HostsError::Invalid)?;
-        let _change = self.changes.lock().await;
-        let mut bans = self.domain_bans();
-        let place = bans.iter().position(|ban| ban == domain.as_str());
-        bans.remove(place.ok_or(HostsError::NotFound)?);
-        self.storage.set_domain_bans(bans).await?;
-        self.read_bans();
-        Ok(self.subscribe_missing())
+        self.change(|hosts| async move {
+            let mut bans = hosts.domain_bans();
+            let place = bans.iter().position(|ban| ban == domain.as_str());
+            bans.remove(place.ok_or(HostsError::NotFound)?);
+            hosts.storage.set_domain_bans(bans).await?;
+            hosts.read_bans();
+            Ok(hosts.subscribe_missing())
+        })
+        .await
     }
 
     /// Subscribes to every host that nobody refuses (any longer); how many had no task. `changes`
