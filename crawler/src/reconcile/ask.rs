@@ -2,6 +2,7 @@
 //! Every answer is untrusted: bounded, hashed, and judged by the account's shard in the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub(super) struct Asker {
     base: String,
     pacing: Arc<Pacing>,
     pace: Pace,
+    /// Others wait for the pass's place.
+    crowded: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     /// `getRecord` and `getBlocks` are there, as far as was tried.
     has_record: bool,
@@ -96,12 +99,14 @@ impl Asker {
         pacing: Arc<Pacing>,
         timing: &Timing,
         metrics: Arc<Metrics>,
+        crowded: Arc<AtomicBool>,
     ) -> Self {
         Self {
             fetch,
             base: format!("{}/xrpc/com.atproto.sync.", host.origin()),
             pacing,
             pace: Pace::new(timing.host_interval),
+            crowded,
             metrics,
             has_record: true,
             has_blocks: true,
@@ -238,7 +243,8 @@ impl Asker {
             }
             self.metrics.waits.increment(1);
             let asked = answer.retry_after.unwrap_or(wait);
-            if asked > WAIT_MAX {
+            let is_crowded = self.crowded.load(Ordering::Relaxed);
+            if asked > if is_crowded { WAIT_CROWDED_MAX } else { WAIT_MAX } {
                 let why = format!("answers {}", answer.status);
                 return Err(Trouble { why, rest: Some(asked) });
             }
@@ -347,6 +353,8 @@ const WAITS: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(300)];
 /// A longer wait is none of a pass's: it goes on another time.
 const WAIT_MAX: Duration = Duration::from_mins(5);
+/// Where others wait for the place.
+const WAIT_CROWDED_MAX: Duration = Duration::from_secs(10);
 /// `Retry-After: 0` is no invitation.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 

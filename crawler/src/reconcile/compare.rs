@@ -46,8 +46,6 @@ pub(super) enum Judged {
     Excused,
     /// Nothing: another host speaks for it, and this one says nothing that could change that.
     Elsewhere,
-    /// Nothing: it would be new here, and its host has as many accounts as it may have.
-    NoRoom,
     /// It is to be looked at.
     Apart(Apart),
     /// The host does not know an account that we have from it.
@@ -68,8 +66,6 @@ pub(super) struct Apart {
 pub(super) struct Terms {
     /// The host.
     pub(super) host: HostId,
-    /// It may have one more account.
-    pub(super) has_room: bool,
     /// What was looked at before is looked at again.
     pub(super) forced: bool,
 }
@@ -89,7 +85,7 @@ impl Word {
 
 /// Compares.
 pub(super) fn judge(word: &Word, held: &Held, terms: Terms) -> Judged {
-    let Terms { host, has_room, forced } = terms;
+    let Terms { host, forced } = terms;
     // Of an account that only we have said anything about, everything is news.
     let account = held.account.as_ref().filter(|account| account.home().is_some());
     let Word::Has { rev, head, .. } = word else {
@@ -109,11 +105,10 @@ pub(super) fn judge(word: &Word, held: &Held, terms: Terms) -> Judged {
     let theirs = word.upstream();
     let is_active = theirs.as_ref().is_none_or(|upstream| upstream.active);
     let Some(account) = account else {
-        return match (is_excused, has_room) {
-            (true, _) => Judged::Excused,
-            (false, false) => Judged::NoRoom,
-            (false, true) => Judged::Apart(Apart { content: is_active, status: !is_active }),
-        };
+        if is_excused {
+            return Judged::Excused;
+        }
+        return Judged::Apart(Apart { content: is_active, status: !is_active });
     };
     let is_newer = is_newer(account, rev, head);
     if account.home() != Some(host) && !(is_active && is_newer) {
@@ -169,7 +164,7 @@ mod tests {
 
     const HERE: HostId = HostId(1);
     const THERE: HostId = HostId(2);
-    const OPEN: Terms = Terms { host: HERE, has_room: true, forced: false };
+    const OPEN: Terms = Terms { host: HERE, forced: false };
     const BOTH: Judged = Judged::Apart(Apart { content: true, status: true });
     const CONTENT: Judged = Judged::Apart(Apart { content: true, status: false });
     const STATUS: Judged = Judged::Apart(Apart { content: false, status: true });
@@ -273,18 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_is_not_known_is_news_if_there_is_room() {
+    fn an_account_that_is_not_known_is_news() {
         let unknown = Held::default();
         check(&says(1, None), &unknown, CONTENT);
         check(&says(1, Some("deactivated")), &unknown, STATUS);
         check(&silent("", ""), &unknown, CONTENT);
-        let full = Terms { has_room: false, ..OPEN };
-        assert_eq!(judge(&says(1, None), &unknown, full), Judged::NoRoom);
         // One that only we have spoken of is not known to any host.
         let ours = Account { host: HostId::NOBODY, repo: None, ..account(1, None) };
         check(&says(1, None), &held(ours), CONTENT);
-        // A limit is no reason to let go of who is here.
-        assert_eq!(judge(&says(6, None), &held(account(5, None)), full), CONTENT);
     }
 
     #[test]

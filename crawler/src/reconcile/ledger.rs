@@ -58,9 +58,6 @@ pub trait Ledger: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Did>, Gone>> + Send;
 
-    /// Whether the host may have one more account.
-    fn has_room(&self, host: HostId) -> bool;
-
     /// Keeps how far the host's pass has come.
     fn keep(&self, host: HostId, row: Row) -> impl Future<Output = Result<(), Gone>> + Send;
 
@@ -79,6 +76,9 @@ pub trait Ledger: Send + Sync + 'static {
         did: Option<Did>,
         began: Micros,
     ) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Owes single accounts of the host: nothing could be learnt of them.
+    fn owe(&self, host: HostId, dids: Vec<Did>) -> impl Future<Output = Result<(), Gone>> + Send;
 
     /// Sends a finding through the shard of its account, behind all events of it that were
     /// received.
@@ -129,7 +129,8 @@ pub struct Row {
     pub ended: Micros,
     /// Why it began.
     pub reason: String,
-    /// The cursor of the listing behind the last page that was dealt with.
+    /// Where it goes on: the cursor of the listing behind the last page that was dealt with, or how
+    /// far it is with single accounts.
     pub after: String,
     /// What was found so far.
     pub counts: Counts,

@@ -50,7 +50,9 @@ pub(super) fn parse(body: &[u8]) -> Option<Page> {
     let page: Value = serde_json::from_slice(body).ok()?;
     let rows = page.get("repos")?.as_array()?;
     let cursor = page.get("cursor").and_then(Value::as_str).filter(|text| !text.is_empty());
-    if cursor.is_some_and(|text| text.len() > CURSOR_BYTES_MAX) {
+    // What begins with a zero byte is ours to write where a pass goes on.
+    let is_usable = |text: &str| text.len() <= CURSOR_BYTES_MAX && !text.starts_with('\0');
+    if cursor.is_some_and(|text| !is_usable(text)) {
         return None;
     }
     Some(Page {
@@ -215,5 +217,6 @@ mod tests {
         }
         let long = json!({"repos": [], "cursor": "x".repeat(CURSOR_BYTES_MAX + 1)}).to_string();
         assert_eq!(parse(long.as_bytes()), None);
+        assert_eq!(parse(br#"{"repos": [], "cursor": "\u0000members:"}"#), None);
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum Fate {
     Excused,
     /// Another host speaks for it.
     Elsewhere,
-    /// It would be new, and its host has as many accounts as it may have.
+    /// It is one too many for its host, and is known as such.
     NoRoom,
     /// The stream, or the commit itself, showed that it is in step.
     CaughtUp,

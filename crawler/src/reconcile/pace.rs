@@ -100,8 +100,9 @@ impl Pacing {
     }
 }
 
-/// Hosts that are asked at one moment.
-const ASKED_AT_ONCE_MAX: usize = 4;
+/// Hosts that are asked at one moment: half of those with a pass, so that some slow ones do not
+/// hold up all.
+const ASKED_AT_ONCE_MAX: usize = 16;
 /// An answer that takes longer makes the next request wait longer.
 const SLOW: Duration = Duration::from_secs(5);
 /// However slow a host is.

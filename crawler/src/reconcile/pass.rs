@@ -83,21 +83,40 @@ impl<L: Ledger> Pass<L> {
     /// Over the host's whole listing, from where `row` says.
     pub(super) async fn whole(&mut self, known: &Known) -> Result<(), Break> {
         self.ledger.keep(self.host, self.row.clone()).await?;
-        // Who was in the listing is not kept: after a restart nobody can be told to be absent.
+        if self.row.after == ABSENT {
+            // Who was in the listing is not kept: after a restart nobody can be told to be absent.
+            return self.end().await;
+        }
+        if let Some(after) = self.row.after.strip_prefix(MEMBERS).map(str::to_owned) {
+            self.members(Did::parse(&after).ok(), None).await?;
+            return self.end().await;
+        }
         let is_fresh = self.row.after.is_empty();
         let seen = Seen::new(known.accounts, turn(self.host, self.row.began));
-        let mut listing = Source::Listing(Listing::from(self.row.after.clone()));
         let mut seen = is_fresh.then_some(seen);
-        let course = self.go(&mut listing, &mut seen).await?;
-        if course == Course::Unusable || seen.is_some() {
+        let mut listing = Source::Listing(Listing::from(self.row.after.clone()));
+        match self.go(&mut listing, &mut seen).await? {
+            Course::Whole if seen.is_some() => {
+                self.row.after = ABSENT.to_owned();
+                self.members(None, seen).await?;
+            }
+            Course::Whole => {}
             // A host that does not list, or not to an end, is asked about each account that we
             // have from it.
-            let seen = seen.filter(|_| course == Course::Whole);
-            let joined_by = self.row.began;
-            let mut members = Source::Members { after: None, joined_by, seen, at_end: false };
-            self.go(&mut members, &mut None).await?;
+            Course::Unusable => {
+                self.row.after = MEMBERS.to_owned();
+                self.members(None, None).await?;
+            }
         }
         self.end().await
+    }
+
+    /// Over the accounts that we have from the host, but for those that were `seen`.
+    async fn members(&mut self, after: Option<Did>, seen: Option<Seen>) -> Result<(), Break> {
+        let joined_by = self.row.began;
+        let mut members = Source::Members { after, joined_by, seen, at_end: false };
+        self.go(&mut members, &mut None).await?;
+        Ok(())
     }
 
     async fn end(&mut self) -> Result<(), Break> {
@@ -111,10 +130,8 @@ impl<L: Ledger> Pass<L> {
             in_step: counts.in_step + counts.repaired,
             behind: counts.behind.saturating_sub(counts.repaired),
         };
-        if counts.failed == 0 {
-            // What could not be looked at is still owed, and so is the whole.
-            self.ledger.settle(self.host, None, self.row.began).await?;
-        }
+        // Who could not be looked at is owed since then.
+        self.ledger.settle(self.host, None, self.row.began).await?;
         self.ledger.keep(self.host, self.row.clone()).await?;
         Ok(())
     }
@@ -147,9 +164,7 @@ impl<L: Ledger> Pass<L> {
         let mut waiting: VecDeque<Portion> = VecDeque::new();
         let mut course = None;
         loop {
-            if self.crowded.load(Ordering::Relaxed) && self.started.elapsed() > TURN_MAX {
-                return Err(Break::Crowded);
-            }
+            self.give_way()?;
             if self.is_ripe(waiting.front_mut())? {
                 let portion = waiting.pop_front().expect("it is ripe");
                 self.look_after(portion, source).await?;
@@ -167,6 +182,12 @@ impl<L: Ledger> Pass<L> {
                 _ => sleep(self.timing.look).await,
             }
         }
+    }
+
+    /// Others wait, and the pass had its time: it goes on later, behind the last portion.
+    fn give_way(&self) -> Result<(), Break> {
+        let is_over = self.started.elapsed() > TURN_MAX;
+        if is_over && self.crowded.load(Ordering::Relaxed) { Err(Break::Crowded) } else { Ok(()) }
     }
 
     /// Whether a portion may be looked after: nobody in it is apart, or the stream has got past
@@ -224,7 +245,10 @@ impl<L: Ledger> Pass<L> {
                 let is_asked = |did: &Did| seen.as_ref().is_none_or(|seen| seen.is_absent(did));
                 let some = page.dids.into_iter().filter(is_asked).collect();
                 let course = at_end.then_some(Course::Whole);
-                Ok((Some(self.ask(some).await?), course))
+                // Where somebody was listed, who was is not known after a restart.
+                let place = after.as_ref().filter(|_| seen.is_none());
+                let next = place.map(|after| format!("{MEMBERS}{after}"));
+                Ok((Some(Portion { next, ..self.ask(some).await? }), course))
             }
         }
     }
@@ -232,8 +256,9 @@ impl<L: Ledger> Pass<L> {
     /// Asks about single accounts.
     async fn ask(&mut self, dids: Vec<Did>) -> Result<Portion, Break> {
         let asked = (self.clock)();
-        let (mut words, mut failed) = (Vec::with_capacity(dids.len()), 0);
+        let (mut words, mut failed) = (Vec::with_capacity(dids.len()), Vec::new());
         for did in dids {
+            self.give_way()?;
             let word = match self.asker.status(&did).await? {
                 Said::Word(word) => word,
                 // Then its commit says more.
@@ -243,7 +268,7 @@ impl<L: Ledger> Pass<L> {
                 }
                 Said::Unusable => {
                     self.metrics.account(Fate::Failed);
-                    failed += 1;
+                    failed.push(did);
                     continue;
                 }
             };
@@ -252,7 +277,9 @@ impl<L: Ledger> Pass<L> {
         let mut portion = Portion::new(asked, (self.clock)());
         let has = |listed: &&Listed| listed.word != Word::NotFound;
         portion.counts =
-            Counts { listed: count(words.iter().filter(has).count()), failed, ..Counts::default() };
+            Counts { listed: count(words.iter().filter(has).count()), ..Counts::default() };
+        portion.counts.failed = count(failed.len());
+        portion.failed = failed;
         self.sort(&mut portion, words).await?;
         Ok(portion)
     }
@@ -272,10 +299,9 @@ impl<L: Ledger> Pass<L> {
                 Judged::InStep => Fate::InStep,
                 Judged::Excused => Fate::Excused,
                 Judged::Elsewhere => Fate::Elsewhere,
-                Judged::NoRoom => Fate::NoRoom,
             };
             self.metrics.account(fate);
-            portion.counts.in_step += u64::from(fate != Fate::NoRoom);
+            portion.counts.in_step += 1;
             portion.settled.push(listed.did);
         }
         Ok(())
@@ -292,7 +318,7 @@ impl<L: Ledger> Pass<L> {
 
     fn terms(&self) -> Terms {
         let forced = self.row.is_under_way() && self.row.reason.starts_with(REQUESTED);
-        Terms { host: self.host, has_room: self.ledger.has_room(self.host), forced }
+        Terms { host: self.host, forced }
     }
 
     /// Looks after who is still apart, and notes that the portion is done.
@@ -300,6 +326,7 @@ impl<L: Ledger> Pass<L> {
         let is_single = matches!(source, Source::Single(_));
         let began = portion.asked;
         for listed in std::mem::take(&mut portion.apart) {
+            self.give_way()?;
             let fate = self.examine(&listed).await?;
             self.metrics.account(fate);
             let counts = &mut portion.counts;
@@ -318,7 +345,9 @@ impl<L: Ledger> Pass<L> {
                 Fate::Refused | Fate::NoRoom => continue,
             };
             *count += 1;
-            if fate != Fate::Failed {
+            if fate == Fate::Failed {
+                portion.failed.push(listed.did);
+            } else {
                 portion.settled.push(listed.did);
             }
         }
@@ -331,6 +360,10 @@ impl<L: Ledger> Pass<L> {
         }
         if portion.counts == Counts::default() && portion.next.is_none() {
             return Ok(());
+        }
+        if !portion.failed.is_empty() {
+            // One whose repo cannot be had does not keep all others owed.
+            self.ledger.owe(self.host, portion.failed).await?;
         }
         self.row.counts.add(&portion.counts);
         self.row.after = portion.next.unwrap_or_else(|| std::mem::take(&mut self.row.after));
@@ -345,7 +378,6 @@ impl<L: Ledger> Pass<L> {
             Judged::Apart(apart) => apart,
             Judged::Missing => return self.missing(&listed.did, &held).await,
             Judged::InStep | Judged::Excused | Judged::Elsewhere => return Ok(Fate::CaughtUp),
-            Judged::NoRoom => return Ok(Fate::NoRoom),
         };
         // What the host says later than this is newer than what it is asked for now.
         let seen = (self.clock)();
@@ -460,6 +492,10 @@ fn count(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
+/// How far a pass is that has no listing to go by; no host's cursor begins so.
+const MEMBERS: &str = "\0members:";
+/// Of a pass that is through with the listing, and asks about who was not in it.
+const ABSENT: &str = "\0absent";
 /// Single accounts of one pass: all that the store may hold of a host by themselves.
 const SINGLE_MAX: usize = 10_000;
 /// Single accounts that wait for the stream together.
@@ -471,4 +507,4 @@ const APART_MAX: usize = 5_000;
 /// A stream that has not come to rest for so long is left alone.
 const UNRIPE_MAX: Duration = Duration::from_hours(1);
 /// When others wait, a pass that is not done after this time goes on later.
-const TURN_MAX: Duration = Duration::from_hours(1);
+const TURN_MAX: Duration = Duration::from_mins(10);

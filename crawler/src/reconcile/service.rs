@@ -125,7 +125,7 @@ struct Sweep {
 
 impl Handle {
     /// Asks for a pass over the host's whole listing. When it returns, a restart does not forget
-    /// it.
+    /// it; unless a pass was under way: after a restart that one goes on, and is the only one.
     pub async fn request(&self, host: HostId, reason: String) -> Result<(), Gone> {
         let (noted, waiting) = oneshot::channel();
         let order = Order { host, reason, _noted: noted };
@@ -237,7 +237,8 @@ impl<L: Ledger> Service<L> {
         }
         let Options { ledger, fetch, clock, timing } = &self.options;
         let (pacing, metrics) = (Arc::clone(&self.pacing), Arc::clone(&self.metrics));
-        let asker = Asker::new(fetch.clone(), &known.name, pacing, timing, metrics);
+        let crowded = Arc::clone(&self.crowded);
+        let asker = Asker::new(fetch.clone(), &known.name, pacing, timing, metrics, crowded);
         let row = known.row.clone();
         let row = match &task {
             Task::Whole { reason } => Pass::<L>::begin(row, reason.clone(), clock()),

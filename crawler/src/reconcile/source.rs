@@ -42,7 +42,9 @@ pub(super) struct Portion {
     pub(super) apart: Vec<Listed>,
     /// Single ones that need nothing.
     pub(super) settled: Vec<Did>,
-    /// The cursor of the listing behind it; `None`: it was the last, or none of a listing.
+    /// Those that nothing could be learnt of.
+    pub(super) failed: Vec<Did>,
+    /// Where the pass goes on behind it; `None`: it was the last, or is no place to go on from.
     pub(super) next: Option<String>,
     /// What was found of the others.
     pub(super) counts: Counts,
@@ -66,6 +68,7 @@ impl Portion {
             guard: Guard::of(read),
             apart: Vec::new(),
             settled: Vec::new(),
+            failed: Vec::new(),
             next: None,
             counts: Counts::default(),
         }

@@ -2,7 +2,6 @@
 //! finds goes to the shards.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crawler::reconcile::{
     Counts, Excused, Finding, Found, Full, Gone, Held, Known, Ledger, Members, Options, Owed, Row,
@@ -12,6 +11,8 @@ use protocol::did::Did;
 use protocol::fetch::Fetch;
 use protocol::host_state::HostState;
 use protocol::ids::{HostId, Micros};
+use storage::{Entry, Gap};
+use tokio::sync::oneshot;
 
 use super::Clock;
 use super::hosts::Hosts;
@@ -127,10 +128,16 @@ impl Ledger for Stages {
         .await
     }
 
-    fn has_room(&self, host: HostId) -> bool {
-        let Some(host) = self.storage.host(host) else { return false };
-        let accounts = self.storage.account_count(host.id).load(Ordering::Relaxed);
-        accounts < self.hosts.allowance(&host).accounts
+    async fn owe(&self, host: HostId, dids: Vec<Did>) -> Result<(), Gone> {
+        let (done, answer) = oneshot::channel();
+        let owe = |did| Entry { gap: Some(Gap { host, did: Some(did) }), ..Entry::default() };
+        let mut entries: Vec<Entry> = dids.into_iter().map(owe).collect();
+        entries.push(Entry { done: Some(done), ..Entry::default() });
+        let storage = self.storage.clone();
+        // The queue may be full, and waiting for it would hold up this runtime.
+        let submitted = tokio::task::spawn_blocking(move || storage.submit(entries)).await;
+        submitted.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
     }
 
     async fn keep(&self, host: HostId, row: Row) -> Result<(), Gone> {

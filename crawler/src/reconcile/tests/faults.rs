@@ -64,13 +64,11 @@ async fn a_listing_that_goes_in_a_circle_is_ended_and_accounts_are_asked_about()
 async fn a_listing_of_strangers_fills_no_store() {
     let world = World::new();
     world.state().faults.endless = true;
-    world.state().has_room = false;
     let handle = world.start();
     world.until("some pages", |state| state.calls.get("listRepos") >= Some(&200)).await;
     handle.stop();
     let state = world.state();
-    assert_eq!((state.excused.len(), state.accounts.len()), (0, 0));
-    assert_eq!(state.calls.len(), 1, "nothing but pages was asked for: {:?}", state.calls);
+    assert_eq!((state.excused.len(), state.accounts.len(), state.findings.len()), (0, 0, 0));
 }
 
 #[tokio::test]
@@ -115,4 +113,41 @@ async fn when_the_relay_stops_nothing_goes_on() {
     while handle.request(HOST, "test".to_owned()).await.is_ok() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn one_account_that_cannot_be_had_does_not_keep_the_whole_host_owed() {
+    let world = World::new();
+    for number in 1..=3 {
+        world.theirs(number, 6);
+        world.ours(number, 5);
+    }
+    world.owe(START);
+    world.state().faults.broken.insert(did(2).to_string());
+    let row = world.passes().await;
+    assert_eq!(world.told(), [(1, Some(6), None), (3, Some(6), None)]);
+    assert_eq!((row.counts.failed, world.state().owed.clone()), (1, None));
+    assert_eq!(world.state().owed_accounts, [did(2)].into());
+}
+
+#[tokio::test]
+async fn a_pass_without_a_listing_goes_on_where_it_was_after_a_restart() {
+    let world = World::new();
+    for number in 1..=250 {
+        world.theirs(number, 5);
+        world.ours(number, 5);
+    }
+    world.state().faults.hidden.insert("listRepos");
+    // The listing that is not there, and one and a half portions.
+    world.state().faults.answers = Some(151);
+    let handle = world.start();
+    world.until("trouble", |_| handle.status(HOST).is_some_and(|it| !it.trouble.is_empty())).await;
+    handle.stop();
+    let row = world.state().row.clone().unwrap();
+    assert!(row.is_under_way() && row.after.ends_with(&did(100).to_string()), "{row:?}");
+    world.state().faults.answers = None;
+    world.state().calls.clear();
+    let row = world.passes().await;
+    assert_eq!((row.counts.listed, row.counts.in_step), (250, 250));
+    assert_eq!((world.calls("getRepoStatus"), world.calls("listRepos")), (150, 0));
 }

@@ -53,8 +53,10 @@ struct Faults {
     busy: u32,
     /// So many requests in all are answered; then it is away.
     answers: Option<u32>,
-    /// `getRepoStatus` fails with this.
+    /// `getRepoStatus` fails.
     status_fails: bool,
+    /// Accounts of which nothing can be had.
+    broken: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -70,7 +72,6 @@ struct State {
     row: Option<Row>,
     owed: Option<Owed>,
     owed_accounts: BTreeSet<Did>,
-    has_room: bool,
     /// What was submitted, with what became of it.
     findings: Vec<(Did, Option<Tid>, Option<Upstream>, Found)>,
     /// Whose findings do not hold.
@@ -91,7 +92,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let state = State { page: 2, has_room: true, ..State::default() };
+        let state = State { page: 2, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), began: Instant::now() }
     }
 
@@ -225,6 +226,9 @@ impl World {
         let Some(theirs) = state.theirs.get(&did).cloned() else {
             return Ok(refusal(400, "RepoNotFound"));
         };
+        if state.faults.broken.contains(&did) {
+            return Ok(answer(500, Bytes::new()));
+        }
         let Theirs { rev, block, status, .. } = theirs;
         let cid = Cid::of_cbor(&block);
         let body: Bytes = match (&method[..], status) {
@@ -359,8 +363,9 @@ impl Ledger for World {
         Ok(missing.map(|(did, _)| did.clone()).take(limit).collect())
     }
 
-    fn has_room(&self, _: HostId) -> bool {
-        self.state().has_room
+    async fn owe(&self, _: HostId, dids: Vec<Did>) -> Result<(), Gone> {
+        self.state().owed_accounts.extend(dids);
+        Ok(())
     }
 
     async fn keep(&self, _: HostId, row: Row) -> Result<(), Gone> {
@@ -385,7 +390,6 @@ impl Ledger for World {
             }
             None if state.owed.as_ref().is_none_or(|owed| owed.newest < began) => {
                 state.owed = None;
-                state.owed_accounts.clear();
             }
             None => {}
         }
