@@ -33,7 +33,8 @@ pub struct Standing {
 pub struct Conduct {
     /// When its last event came; zero: none ever did.
     pub last_event: Micros,
-    /// Drops of hostile kinds ([`is_hostile`]) in the hour that began with the first of them.
+    /// Drops of hostile kinds ([`is_hostile`]) in the hour that began with the first of them, of
+    /// each account at most [`HOSTILE_PER_ACCOUNT_MAX`].
     pub hostile: u64,
     /// Events received in this hour, the dropped ones included.
     pub events: u64,
@@ -135,6 +136,10 @@ pub const CONDUCT_WINDOW: Duration = Duration::from_hours(1);
 /// Hostile drops within an hour that are borne from any host. An account that has moved away, or
 /// whose key its host has lost, causes some dozens; each costs a check and perhaps a look-up.
 pub const HOSTILE_PER_HOUR_MAX: u64 = 1_000;
+
+/// So many of an hour's hostile drops count of one account: it is its owner who says in its DID
+/// document which key and which host are right, and an honest host goes on sending.
+pub const HOSTILE_PER_ACCOUNT_MAX: u32 = 10;
 
 /// One in so many events of the hour must be hostile: a host of half a million accounts has
 /// thousands of them that are out of order, and is honest.

@@ -129,10 +129,11 @@ impl Hosts {
 /// Looks at the hosts that stream, one after the other, each once a day.
 pub(super) fn start(hosts: Arc<Hosts>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut looked = HashMap::new();
+        let mut round = Round::default();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let Some(host) = next(&hosts, &mut looked) else { continue };
+            let page = hosts.storage().hosts(round.after, HOSTS_PER_LOOK);
+            let Some(host) = round.next(page, hosts.now()) else { continue };
             if hosts.look_for_alias(&host).await.is_err() {
                 // The store has failed, and the process ends for that.
                 return;
@@ -141,21 +142,32 @@ pub(super) fn start(hosts: Arc<Hosts>) -> JoinHandle<()> {
     })
 }
 
-/// The next host that is due. `looked` holds those that were looked at within a day, so at most
-/// all of them.
-fn next(hosts: &Hosts, looked: &mut HashMap<HostId, Micros>) -> Option<Host> {
-    let now = hosts.now();
-    looked.retain(|_, at| now.since(*at) < LOOK_AGAIN_AFTER);
-    let mut found = None;
-    hosts.each_page(|page| {
-        let is_due =
-            |host: &&Host| host.state == HostState::Streaming && !looked.contains_key(&host.id);
-        if found.is_none() {
-            found = page.iter().find(is_due).cloned();
+/// Which hosts were looked at.
+#[derive(Debug, Default)]
+struct Round {
+    /// The last one that was passed.
+    after: Option<HostId>,
+    /// When each was looked at, within a day: at most all of them.
+    looked: HashMap<HostId, Micros>,
+}
+
+impl Round {
+    /// The first of a page, which begins after `after`, that is due.
+    fn next(&mut self, page: Vec<Host>, now: Micros) -> Option<Host> {
+        let is_last = page.len() < HOSTS_PER_LOOK;
+        for host in page {
+            self.after = Some(host.id);
+            if host.state == HostState::Streaming && !self.looked.contains_key(&host.id) {
+                self.looked.insert(host.id, now);
+                return Some(host);
+            }
         }
-    });
-    looked.extend(found.iter().map(|host| (host.id, now)));
-    found
+        if is_last {
+            self.after = None;
+            self.looked.retain(|_, at| now.since(*at) < LOOK_AGAIN_AFTER);
+        }
+        None
+    }
 }
 
 /// The account of a row of `listRepos`, unless it says that it is not active.
@@ -203,6 +215,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_REDIRECTS_MAX: u8 = 3;
 /// At 3,000 hosts all are looked at within two hours; each look is one request, most of the time.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Hosts that are passed at once to find one that is due.
+const HOSTS_PER_LOOK: usize = 1_000;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_hours(24);
 
 #[cfg(test)]

@@ -30,6 +30,16 @@ pub(super) struct Governor {
     /// Hosts that are over their limit by accounts that operators have decided about, and when that
     /// was seen: looking for others reads all of a host's accounts. At most all hosts.
     in_vain: HashMap<HostId, Micros>,
+    /// The newest accounts of one host that is far over its limit; others like it wait for it.
+    newest: Option<Newest>,
+}
+
+/// Accounts to be throttled next: found once, since looking for them reads all of a host's.
+struct Newest {
+    host: HostId,
+    /// The newest last. At most [`NEWEST_MAX`].
+    dids: Vec<Did>,
+    found: Micros,
 }
 
 /// Accounts that are throttled for a limit, and the hosts that they are on.
@@ -62,7 +72,7 @@ enum Balance {
 /// Starts it.
 pub(super) fn start(hosts: Arc<Hosts>, ledger: Ledger) -> JoinHandle<()> {
     let (seen, in_vain) = (Seen::default(), HashMap::new());
-    tokio::spawn(Governor { hosts, ledger, after: None, seen, in_vain }.run())
+    tokio::spawn(Governor { hosts, ledger, after: None, seen, in_vain, newest: None }.run())
 }
 
 impl Governor {
@@ -136,20 +146,14 @@ impl Governor {
             return Ok(0);
         }
         self.in_vain.remove(&host.id);
-        let metrics = self.hosts.metrics();
+        let hosts = Arc::clone(&self.hosts);
+        let metrics = hosts.metrics();
         let limit = self.hosts.allowance(host).accounts;
         match balance(host.open_accounts(), host.throttled, limit) {
             Balance::Even => Ok(0),
             Balance::Over(count) => {
-                // What an operator has decided about an account stands: it is not among them.
-                let (storage, id) = (self.hosts.storage().clone(), host.id);
-                let count = at_most(count, most);
-                let newest = move || storage.newest_members(id, count, MEMBERS_READ_MAX);
-                let dids = read(newest).await?;
-                if dids.is_empty() {
-                    self.in_vain.insert(host.id, now);
-                }
-                self.command(id, &dids, true).await?;
+                let dids = self.newest(host.id, count, most).await?;
+                self.command(host.id, &dids, true).await?;
                 metrics.throttled(dids.len());
                 Ok(dids.len())
             }
@@ -162,6 +166,42 @@ impl Governor {
                 Ok(dids.len())
             }
         }
+    }
+
+    /// Some of the newest `count` accounts of a host, at most so many. What an operator has decided
+    /// about an account stands: it is not among them.
+    async fn newest(
+        &mut self,
+        host: HostId,
+        count: u64,
+        most: usize,
+    ) -> Result<Vec<Did>, storage::Error> {
+        let now = self.hosts.now();
+        let is_old = |newest: &Newest| now.since(newest.found) >= NEWEST_FOR;
+        self.newest.take_if(|newest| newest.dids.is_empty() || is_old(newest));
+        let is_others = self.newest.as_ref().is_some_and(|newest| newest.host != host);
+        if is_others && at_most(count, NEWEST_MAX) > most {
+            return Ok(Vec::new());
+        }
+        if is_others || self.newest.is_none() {
+            let (storage, count) = (self.hosts.storage().clone(), at_most(count, NEWEST_MAX));
+            let newest = move || storage.newest_members(host, count, MEMBERS_READ_MAX);
+            let mut dids = read(newest).await?;
+            if dids.is_empty() {
+                self.in_vain.insert(host, now);
+            }
+            if is_others {
+                return Ok(dids);
+            }
+            dids.reverse();
+            self.newest = Some(Newest { host, dids, found: now });
+        }
+        let Some(newest) = &mut self.newest else { return Ok(Vec::new()) };
+        // Whoever has moved away since is passed over by the command.
+        let mut dids =
+            newest.dids.split_off(newest.dids.len().saturating_sub(at_most(count, most)));
+        dids.reverse();
+        Ok(dids)
     }
 
     /// Has accounts of the host throttled, or let go. Done when all is committed, so that the next
@@ -210,6 +250,10 @@ const ACCOUNTS_PER_ROUND: usize = 500;
 /// Accounts of a host that are looked at to find its newest: twice as many as the largest host may
 /// have unless somebody asks for more.
 const MEMBERS_READ_MAX: usize = 10_000_000;
+/// Accounts that are found by one look: 5 MB. At 500 a second they last for 100 s.
+const NEWEST_MAX: usize = 50_000;
+/// Who is in the way of others no longer than this, and newer accounts come first after it.
+const NEWEST_FOR: Duration = Duration::from_mins(5);
 /// How long a host is let alone of which no account could be throttled.
 const VAIN_FOR: Duration = Duration::from_mins(10);
 

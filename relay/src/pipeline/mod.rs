@@ -274,8 +274,8 @@ impl Relay {
 
 /// Drops of hostile kinds are held against the host that caused them.
 fn note_conduct(ledger: &Ledger, verdict: &verifier::Verdict, now: Micros) {
-    if let verifier::Outcome::Reject { reject, host, .. } = &verdict.outcome {
-        ledger.dropped(*host, *reject, now);
+    if let verifier::Outcome::Reject { reject, host, did, .. } = &verdict.outcome {
+        ledger.dropped(*host, did.as_ref(), *reject, now);
     }
 }
 
@@ -303,7 +303,7 @@ async fn forward_reports(
                 storage.note_host(HostNote::Gap { host, reason }).await
             }
             Report::Dropped { host, reject, excerpt, at } => {
-                ledger.dropped(host, reject, at);
+                ledger.dropped(host, None, reject, at);
                 // The queue may be full, and waiting for it would hold up this runtime.
                 let (storage, entry) =
                     (storage.clone(), entry::frame_reject(host, reject, excerpt, at));

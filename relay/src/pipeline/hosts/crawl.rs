@@ -1,17 +1,18 @@
 //! `requestCrawl`: a host, or somebody for it, asks to be crawled (protocol.md section 9).
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crawler::admission::{self, Refusal};
+use crawler::admission::{self, Admitted, Refusal};
 use crawler::allowance::Standing;
 use protocol::host::HostName;
 use protocol::ids::{HostId, Micros};
 use storage::{Host, HostNote};
+use tokio::time::timeout;
 
 use super::Hosts;
+use super::new_hosts::Call;
 use crate::fanout::per_network;
 use crate::pipeline::alias::Kin;
 
@@ -35,8 +36,8 @@ pub enum CrawlError {
     Busy,
     /// As many hosts as may come within a day have come; there is room again after this time.
     #[error(
-        "as many new hosts as are taken in within a day have come: ask again later, or ask the \
-         relay's operator"
+        "as many new hosts as are taken in within a day have come, in all, of this domain or from \
+         your network: ask again later, or ask the relay's operator"
     )]
     DayFull(Duration),
     /// The disk is nearly full.
@@ -45,14 +46,6 @@ pub enum CrawlError {
     /// The store does not take it.
     #[error("the store failed")]
     Store(#[from] storage::Error),
-}
-
-/// The hosts that came by themselves within the last day.
-#[derive(Debug)]
-pub(super) struct NewHosts {
-    max: Option<usize>,
-    /// When each came, the oldest first. Invariant: at most `max`; empty if that is none.
-    came: Mutex<VecDeque<Micros>>,
 }
 
 impl Hosts {
@@ -65,30 +58,28 @@ impl Hosts {
         if self.headroom.is_held() {
             return Err(CrawlError::Held);
         }
-        let wait = self.askers.book(&per_network(peer), Instant::now(), Duration::ZERO);
-        let place = self.admissions.try_acquire();
-        let (Some(_), Ok(_place)) = (wait, place) else { return Err(CrawlError::Busy) };
+        let network = per_network(peer);
+        if self.askers.book(&network, Instant::now(), Duration::ZERO).is_none() {
+            return Err(CrawlError::Busy);
+        }
         let name = HostName::parse(hostname, self.rules.names)
             .map_err(|error| CrawlError::Invalid(format!("hostname: {error}")))?;
+        // Whoever is known takes no place: it waits for nobody.
         let known = self.storage.host_by_name(&name);
         match known {
             Some(host) if self.is_banned(&host) => Err(CrawlError::Banned),
             Some(host) if host.alias_of.is_none() => self.call(&host).await,
             // What it is another name of may have changed.
-            Some(_) => self.look_and_admit(&name).await,
+            Some(_) => self.look_and_admit(&name, network, None).await,
             None if self.is_domain_banned(&name) => Err(CrawlError::Banned),
-            None if self.rules.trusted.cover(&name) => self.look_and_admit(&name).await,
+            None if self.rules.trusted.cover(&name) => {
+                self.look_and_admit(&name, network, None).await
+            }
             None => {
-                let now = self.now();
-                self.new_hosts.book(now).map_err(|wait| {
-                    self.metrics.new_host_refused();
-                    CrawlError::DayFull(wait)
-                })?;
-                let admitted = self.look_and_admit(&name).await;
-                if admitted.is_err() {
-                    self.new_hosts.give_back(now);
-                }
-                admitted
+                let call = Call::new(&name, Some(network));
+                let room = self.new_hosts.room(&call, self.now());
+                room.map_err(|wait| self.day_full(wait))?;
+                self.look_and_admit(&name, network, Some(call)).await
             }
         }
     }
@@ -109,17 +100,26 @@ impl Hosts {
         Ok(())
     }
 
-    /// Looks at the host, and subscribes to it if it is one.
-    async fn look_and_admit(self: &Arc<Self>, name: &HostName) -> Result<(), CrawlError> {
+    /// Looks at the host, and subscribes to it if it is one. `call`: it counts among the new hosts
+    /// of the day.
+    async fn look_and_admit(
+        self: &Arc<Self>,
+        name: &HostName,
+        network: IpAddr,
+        call: Option<Call>,
+    ) -> Result<(), CrawlError> {
+        let Some(_place) = self.admissions.take(network) else { return Err(CrawlError::Busy) };
         let is_banned = |name: &HostName| self.is_domain_banned(name);
         let admitted =
             admission::admit(name.as_str(), self.rules.names, is_banned, &self.fetch).await?;
-        let kin = self.kin(name, &admitted.service).await;
+        // Whoever calls himself by its DID and does not answer keeps nobody out.
+        let kin = timeout(KIN_TIMEOUT, self.kin(name, &admitted.service)).await;
+        let kin = kin.unwrap_or(Kin::None);
         if let Kin::NamedBy(of) = kin {
             self.metrics.alias_refused();
             return Err(CrawlError::Alias(of.name));
         }
-        let host = self.let_in(admitted.name, admitted.service).await?;
+        let host = self.let_in(admitted, call).await?;
         if let Kin::Names(other) = kin {
             self.refuse_alias(other.id, host).await?;
         }
@@ -128,12 +128,18 @@ impl Hosts {
 
     async fn let_in(
         self: &Arc<Self>,
-        name: HostName,
-        service: String,
+        admitted: Admitted,
+        call: Option<Call>,
     ) -> Result<HostId, CrawlError> {
+        let Admitted { name, service } = admitted;
         self.change(|hosts| async move {
             if hosts.is_domain_banned(&name) {
                 return Err(CrawlError::Banned);
+            }
+            let call = call.filter(|_| hosts.storage.host_by_name(&name).is_none());
+            if let Some(call) = call {
+                let booked = hosts.new_hosts.book(call, hosts.now());
+                booked.map_err(|wait| hosts.day_full(wait))?;
             }
             // It calls because of its first event, so nothing of it may be missed.
             let standing = Standing::new(hosts.now());
@@ -152,59 +158,23 @@ impl Hosts {
         .await
     }
 
+    fn day_full(&self, wait: Duration) -> CrawlError {
+        self.metrics.new_host_refused();
+        CrawlError::DayFull(wait)
+    }
+
     /// Hosts that came by themselves within the last day, before this start.
     pub(super) fn remember_new_hosts(&self) {
         let now = self.now();
         self.each_page(|page| {
             let came = page.iter().filter(|host| self.came_by_itself(host));
-            came.for_each(|host| self.new_hosts.remember(host.added, now));
+            came.for_each(|host| self.new_hosts.remember(&host.name, host.added, now));
         });
     }
 
     /// A host that an operator has added begins fully grown, and no host grows within a day.
     fn came_by_itself(&self, host: &Host) -> bool {
         host.level == 0 && host.level_since != Micros(0) && !self.is_trusted(host)
-    }
-}
-
-impl NewHosts {
-    pub(super) fn new(max: Option<usize>) -> Self {
-        Self { max, came: Mutex::default() }
-    }
-
-    /// Counts one that came before this start.
-    fn remember(&self, added: Micros, now: Micros) {
-        let Some(max) = self.max else { return };
-        let mut came = self.came();
-        if now.since(added) < DAY && came.len() < max {
-            came.push_back(added);
-        }
-    }
-
-    /// Counts one that comes now; or says how long it must wait.
-    fn book(&self, now: Micros) -> Result<(), Duration> {
-        let Some(max) = self.max else { return Ok(()) };
-        let mut came = self.came();
-        while came.front().is_some_and(|first| now.since(*first) >= DAY) {
-            came.pop_front();
-        }
-        if came.len() < max {
-            came.push_back(now);
-            return Ok(());
-        }
-        Err(came.front().map_or(DAY, |first| first.plus(DAY).since(now)))
-    }
-
-    /// The one that was counted at this time did not come after all.
-    fn give_back(&self, now: Micros) {
-        let mut came = self.came();
-        if let Some(index) = came.iter().rposition(|time| *time == now) {
-            came.remove(index);
-        }
-    }
-
-    fn came(&self) -> MutexGuard<'_, VecDeque<Micros>> {
-        self.came.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,51 +188,8 @@ impl From<Refusal> for CrawlError {
     }
 }
 
-const DAY: Duration = Duration::from_hours(24);
-/// Each one holds a request to a host that nobody has checked yet.
-pub(super) const ADMISSIONS_MAX: usize = 16;
+/// With the ten seconds of `describeServer` a call is answered within fifteen.
+const KIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// One request a second and address on average, a burst for a provider that starts all its hosts.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const ASK_BURST: u32 = 100;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Micros = Micros(1_700_000_000_000_000);
-
-    fn at(hours: u64) -> Micros {
-        NOW.plus(Duration::from_hours(hours))
-    }
-
-    #[test]
-    fn so_many_hosts_come_within_any_24_hours() {
-        let hosts = NewHosts::new(Some(2));
-        assert_eq!(hosts.book(at(0)), Ok(()));
-        assert_eq!(hosts.book(at(10)), Ok(()));
-        assert_eq!(hosts.book(at(11)), Err(Duration::from_hours(13)));
-        assert_eq!(hosts.book(at(24)), Ok(()));
-        assert_eq!(hosts.book(at(24)), Err(Duration::from_hours(10)));
-        // One that was no host does not count.
-        hosts.give_back(at(24));
-        assert_eq!(hosts.book(at(25)), Ok(()));
-        assert_eq!(hosts.book(at(26)), Err(Duration::from_hours(8)));
-    }
-
-    #[test]
-    fn those_of_before_a_start_count_as_long_as_a_day() {
-        let hosts = NewHosts::new(Some(2));
-        hosts.remember(at(0), at(24));
-        hosts.remember(at(23), at(24));
-        assert_eq!(hosts.book(at(24)), Ok(()));
-        assert_eq!(hosts.book(at(25)), Err(Duration::from_hours(22)));
-    }
-
-    #[test]
-    fn without_a_limit_nothing_is_counted_and_with_none_at_all_nobody_comes() {
-        let hosts = NewHosts::new(None);
-        (0..1_000).for_each(|_| assert_eq!(hosts.book(NOW), Ok(())));
-        assert!(hosts.came().is_empty());
-        assert_eq!(NewHosts::new(Some(0)).book(NOW), Err(DAY));
-    }
-}

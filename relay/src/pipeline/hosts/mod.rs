@@ -2,6 +2,9 @@
 //! itself is in `crawl`, what operators do with them in `operate`, how they are shown in `shown`.
 
 mod crawl;
+mod new_hosts;
+mod places;
+
 mod operate;
 mod shown;
 
@@ -17,12 +20,13 @@ use protocol::host::{HostName, HostRules};
 use protocol::host_state::{Allowance, HostState};
 use protocol::ids::{HostId, Micros};
 use storage::{Host, HostNote};
-use tokio::sync::Semaphore;
 use verifier::{Lenience, Origin};
 
 pub use self::crawl::CrawlError;
-use self::crawl::{ADMISSIONS_MAX, ASK_BURST, ASK_INTERVAL, NewHosts};
+use self::crawl::{ASK_BURST, ASK_INTERVAL};
+use self::new_hosts::NewHosts;
 pub use self::operate::HostsError;
+use self::places::Places;
 pub use self::shown::status;
 use super::Clock;
 use super::intake::HostIntake;
@@ -50,7 +54,7 @@ pub struct Hosts {
     /// Hosts are added, ended and begun by one at a time ([`Self::change`]).
     changes: Arc<tokio::sync::Mutex<()>>,
     /// Admissions under way at once.
-    admissions: Semaphore,
+    admissions: Places,
     /// Who asks for crawls, and how often.
     askers: Pace<IpAddr>,
     /// Hosts that came by themselves in the last day.
@@ -113,7 +117,7 @@ impl Hosts {
             rules,
             running: Mutex::default(),
             changes: Arc::default(),
-            admissions: Semaphore::new(ADMISSIONS_MAX),
+            admissions: Places::default(),
             askers: Pace::new(ASK_INTERVAL, ASK_BURST),
             new_hosts,
             reconciler: OnceLock::new(),
