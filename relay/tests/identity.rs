@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadtest::hosts::Host;
+use loadtest::hosts::{self, Host};
 use loadtest::network::{Network, Options};
 use loadtest::plc::{Fault, Plc};
 use loadtest::world::account::account_frame;
@@ -103,6 +103,10 @@ async fn an_outage_of_the_directory_costs_known_accounts_nothing() {
     let relay = Relay::start(folder.path(), &network, &arguments);
     let frames = |network: &Network| usize::try_from(network.oracle.frames()).unwrap();
     messages(&relay.base(), Some(0), frames(&network)).await;
+
+    // What is owed stays owed: the hosts list nobody, so that nothing can be made good meanwhile.
+    let busy = hosts::Fault::Busy { status: 503, retry_after: None };
+    network.hosts.iter().for_each(|host| host.set_fault(Some(LIST_REPOS), busy));
 
     // An orderly answer for nobody: new accounts wait, known ones flow.
     network.plc.set_fault(Fault::Status(503), None);
@@ -298,3 +302,4 @@ async fn a_restart_after_a_long_stop_refreshes_documents_little_by_little() {
 }
 
 const KNOWN_ACCOUNTS: u32 = 100_000;
+const LIST_REPOS: &str = "com.atproto.sync.listRepos";

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::Clock;
 use super::hosts::Hosts;
+
 /// Starts reconciliation over these stages.
 pub(super) fn start(
     ledger: Stages,

@@ -38,7 +38,14 @@ impl Desk {
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             tokio::time::sleep(Duration::from_micros((random >> 33) % 6_000)).await;
-            let Some((did, decision)) = self.open(random >> 40) else { continue };
+            let Some((did, decision)) = self.open(random >> 40) else {
+                // Some lives pass without a look at what became of the last decision of each: when
+                // all are open, nothing is left to be asked, and nobody would notice the end.
+                if self.is_all_open() {
+                    return answered;
+                }
+                continue;
+            };
             let body = json!({ "local": decision.name() }).to_string();
             let head = format!("POST {}Content-Length: {}\r\n", head(&did), body.len());
             let Some((status, body)) = request_of(&admin, &head, &body).await else {
@@ -70,6 +77,10 @@ impl Desk {
         };
         file.open = Some(decision);
         Some((did.clone(), decision))
+    }
+
+    fn is_all_open(&self) -> bool {
+        self.0.lock().unwrap().values().all(|file| file.open.is_some())
     }
 
     fn close(&self, did: &Did, decision: Decision) {

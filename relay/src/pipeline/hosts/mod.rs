@@ -280,8 +280,9 @@ impl Hosts {
             let (Some(host), Some(of)) = (wanted(host), wanted(of)) else { return Ok(()) };
             tracing::info!(host = %host.name, of = %of.name, "another name of a known host");
             hosts.metrics.alias_refused();
-            hosts.storage.note_host(HostNote::Alias { host: host.id, of: Some(of.id) }).await?;
-            hosts.end(host.id, HostState::Refused, &format!("another name of {}", of.name)).await
+            // The reason is committed with the refusal, which is waited for.
+            hosts.end(host.id, HostState::Refused, &format!("another name of {}", of.name)).await?;
+            hosts.storage.note_host(HostNote::Alias { host: host.id, of: Some(of.id) }).await
         })
         .await
     }

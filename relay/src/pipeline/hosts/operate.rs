@@ -106,8 +106,9 @@ impl Hosts {
         let name = self.parse(name)?;
         self.change(|hosts| async move {
             let host = hosts.known(&name)?;
-            hosts.storage.note_host(HostNote::Ban { host: host.id, banned: true }).await?;
+            // The reason is committed with the ban, which is waited for.
             hosts.end(host.id, HostState::Refused, "banned by the operator").await?;
+            hosts.storage.note_host(HostNote::Ban { host: host.id, banned: true }).await?;
             hosts.known(&name)
         })
         .await
