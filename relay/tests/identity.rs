@@ -196,7 +196,7 @@ async fn a_second_directory_is_asked_while_the_first_hangs() {
 
 /// A store in which so many accounts have documents of this age, and a host that speaks for them.
 async fn known_accounts(dir: &Path, count: u32, age: Duration) -> (Host, Vec<Did>) {
-    let host = Host::start(loadtest::hosts::Options::default()).await.unwrap();
+    let host = Host::start(hosts::Options::default()).await.unwrap();
     let pds = HostName::parse(host.name(), HostRules::Insecure).unwrap();
     let key = SigningKey::from_secret(Curve::K256, &[7; 32]).unwrap().public_key();
     let digits: Vec<char> = "abcdefghijklmnopqrstuvwxyz234567".chars().collect();
