@@ -1,8 +1,7 @@
 //! The service: one task per host, one budget for all, and the handle that starts and stops them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -103,7 +102,7 @@ pub struct Handle {
 #[derive(Default)]
 struct Tasks {
     stopped: bool,
-    hosts: BTreeMap<HostId, Task>,
+    hosts: HashMap<HostId, Task>,
     running: JoinSet<()>,
 }
 
@@ -171,8 +170,7 @@ impl Handle {
 
     /// Ends the host's task and its connection. When it returns, everything that was received has
     /// been delivered, everything that was reported is noted, and the host can be subscribed to
-    /// anew. The channel of reports must be
-    /// drained meanwhile.
+    /// anew. The channel of reports must be drained meanwhile.
     pub async fn unsubscribe(&self, host: HostId) {
         let Some(task) = self.task(host) else { return };
         task.orders.send_modify(|orders| orders.stop = true);
@@ -206,14 +204,6 @@ impl Handle {
     /// What the host's task is doing; `None`: it has none.
     pub fn live(&self, host: HostId) -> Option<Live> {
         self.task(host).map(|task| task.pulse.snapshot())
-    }
-
-    /// The same of many, in the order of their numbers, after this one.
-    pub fn lives(&self, after: Option<HostId>, limit: usize) -> Vec<(HostId, Live)> {
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let tasks = self.tasks();
-        let hosts = tasks.hosts.range((after, Bound::Unbounded)).take(limit);
-        hosts.map(|(id, task)| (*id, task.pulse.snapshot())).collect()
     }
 
     /// Holds the intake, or lets it go on: while it is held, nothing is read and nobody is dialled.
